@@ -1,0 +1,36 @@
+package org.comneck.backend;
+
+import java.lang.foreign.MemorySegment;
+import org.comneck.DamagedDataException;
+
+/**
+ * A recorded run: buffers allocated, weights bound, steps fixed. Executing it allocates nothing. One thread at a time.
+ */
+public interface Run extends AutoCloseable {
+    /**
+     * Host memory of an input or output, all images, row-major NHWC. Inputs are read by {@link #execute}, outputs are valid from its
+     * return until the next call.
+     *
+     * @param port an activation that {@link RunBuilder#input} or {@link RunBuilder#output} named
+     */
+    MemorySegment memory(Activation port);
+
+    /** Hands over an image's payload for the decoding steps. Copied; at most the capacity the run was built with. */
+    void payload(int image, MemorySegment bytes);
+
+    /** Executes all steps. */
+    void execute();
+
+    /** What was wrong with an image's payload in the last {@link #execute}, or null. Other images of the batch are unharmed. */
+    DamagedDataException damage(int image);
+
+    /** Nanoseconds that each stage took in the last {@link #execute}, in the order of {@link RunBuilder#stage}. */
+    long stageNanos(int stage);
+
+    /** Bytes of buffers that this run owns. */
+    long bytes();
+
+    /** Frees the buffers. Idempotent. */
+    @Override
+    void close();
+}

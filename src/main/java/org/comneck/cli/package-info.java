@@ -1,0 +1,2 @@
+/** The command line: {@code comneck <verb> [options] in out}. The only place that prints. */
+package org.comneck.cli;
