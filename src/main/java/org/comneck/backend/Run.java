@@ -15,8 +15,15 @@ public interface Run extends AutoCloseable {
      */
     MemorySegment memory(Activation port);
 
-    /** Hands over an image's payload for the decoding steps. Copied; at most the capacity the run was built with. */
-    void payload(int image, MemorySegment bytes);
+    /**
+     * Hands over an image's payload for the decoding steps of the next {@link #execute}. Copied. Any bytes are allowed: what is wrong with
+     * them is told by {@link #damage}.
+     *
+     * @param image number in the batch
+     * @param bytes what {@link RansEncoder#encode} made, from a file or the network
+     * @param symbolChecksum checksum of the symbols that must come out, see {@link RansEncoder.Encoded}
+     */
+    void payload(int image, MemorySegment bytes, int symbolChecksum);
 
     /** Executes all steps. */
     void execute();
