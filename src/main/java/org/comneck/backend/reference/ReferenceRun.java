@@ -35,7 +35,7 @@ final class ReferenceRun implements Run {
     }
 
     @Override
-    public void payload(int image, MemorySegment bytes) {
+    public void payload(int image, MemorySegment bytes, int symbolChecksum) {
         throw new UnsupportedOperationException("payload");
     }
 
