@@ -272,7 +272,7 @@ final class ReferenceConvolution implements Runnable {
             case NONE -> {}
             case RELU -> {
                 for (int i = 0; i < values.length; i++) {
-                    values[i] = values[i] > 0f ? values[i] : 0f;
+                    values[i] = CanonicalMath.relu(values[i]);
                 }
             }
             case QUICK_GELU -> {
