@@ -30,8 +30,13 @@ public interface Backend extends AutoCloseable {
     /** Starts recording a run. */
     RunBuilder newRun();
 
-    /** An encoder of symbols that this backend has recorded. */
+    /** An encoder of symbols. Each caller makes its own. */
     RansEncoder ransEncoder();
+
+    /** A decoder of symbols for use without a run. Each caller makes its own. */
+    default RansDecoder ransDecoder() {
+        throw new UnsupportedOperationException(name() + " decodes within runs only");
+    }
 
     /** Frees what the backend owns. Layers and runs must be closed before. Idempotent. */
     @Override

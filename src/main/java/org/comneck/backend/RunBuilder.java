@@ -102,7 +102,7 @@ public interface RunBuilder {
     void toPixels(Activation source, Activation pixels);
 
     /**
-     * Factorized prior, encoder side: {@code symbol = rint(z - median[c])} saturated to 16 bits (NaN gives -32768),
+     * Factorized prior, encoder side: {@code symbol = rint(z - median[c])} saturated to 16 bits (NaN: 0),
      * {@code zHat = symbol + median[c]}.
      *
      * @param symbols I16 of z's shape
@@ -111,7 +111,7 @@ public interface RunBuilder {
 
     /**
      * Gaussian conditional, encoder side, for the positions of {@code parameters}' grid: index = number of thresholds smaller than the
-     * scale (NaN: 0), {@code symbol = rint(y - mean)} saturated to 16 bits (NaN gives -32768), {@code yHat = symbol + mean}.
+     * scale (NaN: 0), {@code symbol = rint(y - mean)} saturated to 16 bits (NaN: 0), {@code yHat = symbol + mean}.
      *
      * @param y full grid, one slice's channels
      * @param parameters ANCHORS or NON_ANCHORS grid, 2C channels: means, then scales

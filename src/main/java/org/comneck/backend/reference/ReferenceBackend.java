@@ -7,6 +7,7 @@ import org.comneck.backend.CodingTables;
 import org.comneck.backend.Convolution;
 import org.comneck.backend.Layer;
 import org.comneck.backend.Precision;
+import org.comneck.backend.RansDecoder;
 import org.comneck.backend.RansEncoder;
 import org.comneck.backend.RunBuilder;
 import org.comneck.tensor.Tensor;
@@ -61,6 +62,11 @@ public final class ReferenceBackend implements Backend {
     @Override
     public RansEncoder ransEncoder() {
         return ReferenceCoding.encoder();
+    }
+
+    @Override
+    public RansDecoder ransDecoder() {
+        return ReferenceCoding.decoder();
     }
 
     @Override

@@ -2,6 +2,7 @@ package org.comneck.backend.reference;
 
 import org.comneck.backend.Backend;
 import org.comneck.backend.CodingTables;
+import org.comneck.backend.RansDecoder;
 import org.comneck.backend.RansEncoder;
 
 /** Where payloads meet the reference backend. */
@@ -9,10 +10,14 @@ final class ReferenceCoding {
     private ReferenceCoding() {}
 
     static Backend.Tables tables(CodingTables tables) {
-        throw new UnsupportedOperationException("coding tables");
+        return new ReferenceTables(tables);
     }
 
     static RansEncoder encoder() {
-        throw new UnsupportedOperationException("rANS encoder");
+        return new ReferenceRansEncoder();
+    }
+
+    static RansDecoder decoder() {
+        return new ReferenceRansDecoder();
     }
 }
