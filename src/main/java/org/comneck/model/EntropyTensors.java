@@ -2,6 +2,9 @@ package org.comneck.model;
 
 import java.util.LinkedHashMap;
 import java.util.Map;
+import org.comneck.entropy.CodingTablesBuilder;
+import org.comneck.entropy.FactorizedPrior;
+import org.comneck.entropy.GaussianConditional;
 import org.comneck.tensor.Tensor;
 
 /** The {@code entropy.*} tensors of a model file: integer coding tables, made once here and never recomputed at run time. */
@@ -11,16 +14,24 @@ final class EntropyTensors {
     /**
      * Makes them from the published codec's tensors.
      *
-     * @param codec must hold {@code entropy_bottleneck.*}
+     * @param codec must hold {@code entropy_bottleneck.*}; a {@code gaussian_conditional.scale_table} takes the place of the published one
      */
     static Map<String, TensorSource> of(Map<String, ? extends TensorSource> codec) {
-        Map<String, TensorSource> tensors = new LinkedHashMap<>();
-        float[] quantiles = codec.get("entropy_bottleneck.quantiles").toTensor().toFloats();
-        float[] medians = new float[quantiles.length / 3];
-        for (int c = 0; c < medians.length; c++) {
-            medians[c] = quantiles[3 * c + 1];
-        }
-        tensors.put("entropy.factorized.medians", TensorSource.of(Tensor.of(medians, medians.length)));
-        return tensors;
+        FactorizedPrior prior = FactorizedPrior.of(
+                name -> codec.get("entropy_bottleneck." + name).toTensor());
+        TensorSource published = codec.get("gaussian_conditional.scale_table");
+        float[] scales = published != null && published.shape().elements() == GaussianConditional.LEVELS
+                ? published.toTensor().toFloats()
+                : GaussianConditional.scaleTable();
+        float[] thresholds = GaussianConditional.thresholds(scales);
+        float[] medians = prior.medians();
+        Map<String, Tensor> tensors = new LinkedHashMap<>();
+        tensors.putAll(CodingTablesBuilder.toTensors("entropy.gaussian", CodingTablesBuilder.gaussian(scales)));
+        tensors.put("entropy.gaussian.thresholds", Tensor.of(thresholds, thresholds.length));
+        tensors.putAll(CodingTablesBuilder.toTensors("entropy.factorized", CodingTablesBuilder.factorized(prior)));
+        tensors.put("entropy.factorized.medians", Tensor.of(medians, medians.length));
+        Map<String, TensorSource> sources = new LinkedHashMap<>();
+        tensors.forEach((name, tensor) -> sources.put(name, TensorSource.of(tensor)));
+        return sources;
     }
 }
