@@ -2,10 +2,16 @@
  * comneck.h: the C ABI of libcomneck, and its manual.
  *
  * Rules that hold for every function:
- *   - only int32_t, int64_t, float and pointers; every pointer is followed by its length, in bytes unless its name says otherwise;
+ *   - only int32_t, int64_t, float and pointers; every pointer to memory is followed by its length, in bytes unless its name says
+ *     otherwise; pointers to one of the structures below are to exactly one of them unless a count follows;
  *   - the result is a status; details of the last failure on this thread are in comneck_last_error();
  *   - nothing is thrown, printed, or aborted; misuse is a status, never undefined behaviour, as long as pointers and lengths are true;
+ *   - handles (comneck_context, comneck_layer, comneck_plan) have one owner, who destroys each once; destroying NULL does nothing;
  *   - strings are UTF-8 and zero-terminated.
+ *
+ * Life of a run: context (threads, instruction set) -> layers (packed weights) -> plan (steps, each checked when it is added) ->
+ * seal (memory is allocated) -> execute, any number of times, which allocates nothing. Layers outlive the plans that use them, the
+ * context outlives both.
  */
 #ifndef COMNECK_H
 #define COMNECK_H
@@ -19,7 +25,7 @@ extern "C" {
 #define COMNECK_API __attribute__((visibility("default")))
 
 /* Raised with every change of this header; Java refuses to load another one. */
-#define COMNECK_ABI_VERSION 1
+#define COMNECK_ABI_VERSION 2
 
 /* Status values. */
 enum {
@@ -31,11 +37,170 @@ enum {
   COMNECK_INTERNAL = 5       /* a bug of ours */
 };
 
+/* Element types, little-endian. */
+enum { COMNECK_F32 = 0, COMNECK_BF16 = 1, COMNECK_F16 = 2, COMNECK_I32 = 3, COMNECK_I16 = 4, COMNECK_U8 = 5 };
+
+/* Which positions of a height x width grid a view holds, in raster order: all; those with (row + column) even; the others. */
+enum { COMNECK_FULL = 0, COMNECK_ANCHORS = 1, COMNECK_NON_ANCHORS = 2 };
+
+/* Element-wise functions at the end of a layer (docs/arithmetic.md). */
+enum { COMNECK_NONE = 0, COMNECK_RELU = 1, COMNECK_QUICK_GELU = 2, COMNECK_GELU = 3 };
+
+/* What the taps of a convolution mean; see org.comneck.backend.Convolution.Kind. */
+enum { COMNECK_DIRECT = 0, COMNECK_CHECKERBOARD = 1, COMNECK_TRANSPOSED = 2 };
+
+/* Arithmetic of a layer: canonical f32, or bf16 inputs and weights with f32 accumulation. */
+enum { COMNECK_PRECISION_F32 = 0, COMNECK_PRECISION_BF16 = 1 };
+
+/* Instruction sets. AUTO takes the best that the machine has. All compute the same bits in f32. */
+enum { COMNECK_ISA_AUTO = 0, COMNECK_ISA_PORTABLE = 1, COMNECK_ISA_AVX2 = 2, COMNECK_ISA_AVX512 = 3 };
+
+typedef struct comneck_context comneck_context;
+typedef struct comneck_layer comneck_layer;
+typedef struct comneck_plan comneck_plan;
+
+/*
+ * A view of a buffer in a plan's memory: images x positions x channels, channels innermost. Element (n, p, c) is element number
+ * (n * positions + p) * channel_stride + channel_offset + c of the buffer.
+ */
+typedef struct comneck_view {
+  int64_t offset_bytes;   /* of the buffer in the plan's memory, a multiple of 64 */
+  int64_t bytes;          /* length of the buffer */
+  int32_t type;           /* COMNECK_F32, ... */
+  int32_t grid;           /* COMNECK_FULL, ... */
+  int32_t images;         /* batch size */
+  int32_t height;         /* rows of the full grid */
+  int32_t width;          /* columns of the full grid */
+  int32_t channels;       /* of this view */
+  int32_t channel_offset; /* first channel in the buffer */
+  int32_t channel_stride; /* channels of the buffer; 0: the view is absent (only as a convolution's source) */
+} comneck_view;
+
+/* Geometry of a convolution; a linear layer is a 1x1 convolution. */
+typedef struct comneck_convolution {
+  int32_t input_channels;
+  int32_t output_channels;
+  int32_t kernel_height;
+  int32_t kernel_width;
+  int32_t stride;
+  int32_t padding;
+  int32_t kind;      /* COMNECK_DIRECT, ... */
+  int32_t precision; /* COMNECK_PRECISION_F32, ... */
+} comneck_convolution;
+
 /* COMNECK_ABI_VERSION of the library that was loaded. */
 COMNECK_API int32_t comneck_abi_version(void);
 
+/*
+ * Sizes and offsets that callers in other languages rely on, in order: sizeof(comneck_view), offsetof each of its 10 members,
+ * sizeof(comneck_convolution), offsetof each of its 8 members. count must be 20.
+ */
+COMNECK_API int32_t comneck_layout(int32_t *values, int64_t count);
+
 /* What went wrong in the last call on this thread that did not return COMNECK_OK: one sentence, valid until the next call. */
 COMNECK_API const char *comneck_last_error(void);
+
+/* ------------------------------------------------------------------------------------------------------------- context */
+
+/*
+ * Threads and kernels. threads: how many work on a run, the caller's own included, 1 to 256. isa: COMNECK_ISA_AUTO, or one to force;
+ * COMNECK_UNSUPPORTED when the machine lacks it. Idle threads sleep.
+ */
+COMNECK_API int32_t comneck_context_create(int32_t threads, int32_t isa, comneck_context **context);
+
+/* One line for people: "AVX-512 with bf16, 2 threads". Truncated to text_bytes, the final zero included. */
+COMNECK_API int32_t comneck_context_describe(const comneck_context *context, char *text, int64_t text_bytes);
+
+COMNECK_API void comneck_context_destroy(comneck_context *context);
+
+/* -------------------------------------------------------------------------------------------------------------- layers */
+
+/*
+ * Packs the weights of a layer: OIHW for DIRECT and CHECKERBOARD, IOHW for TRANSPOSED. weight_type and bias_type: COMNECK_F32, F16 or
+ * BF16; memory of any alignment, read only during the call. bias may be NULL with 0 bytes: zeros.
+ */
+COMNECK_API int32_t comneck_layer_create(comneck_context *context, const comneck_convolution *geometry, const void *weight,
+                                         int64_t weight_bytes, int32_t weight_type, const void *bias, int64_t bias_bytes,
+                                         int32_t bias_type, comneck_layer **layer);
+
+/* Bytes that the packed layer takes. */
+COMNECK_API int32_t comneck_layer_bytes(const comneck_layer *layer, int64_t *bytes);
+
+COMNECK_API void comneck_layer_destroy(comneck_layer *layer);
+
+/* --------------------------------------------------------------------------------------------------------------- plans */
+
+COMNECK_API int32_t comneck_plan_create(comneck_context *context, comneck_plan **plan);
+
+/* Steps added from here on belong to a new stage of the timings, whose number is returned. */
+COMNECK_API int32_t comneck_plan_stage(comneck_plan *plan, int32_t *stage);
+
+/*
+ * Allocates memory_bytes for the buffers (all views that were added must lie inside) and what the steps need besides. No step can be
+ * added afterwards. *memory is 64-byte aligned, zero-filled, and owned by the plan.
+ */
+COMNECK_API int32_t comneck_plan_seal(comneck_plan *plan, int64_t memory_bytes, void **memory);
+
+/* Bytes that a sealed plan owns: buffers and scratch. */
+COMNECK_API int32_t comneck_plan_bytes(const comneck_plan *plan, int64_t *bytes);
+
+/* Executes all steps. Plans of one context take turns. */
+COMNECK_API int32_t comneck_plan_execute(comneck_plan *plan);
+
+/* Nanoseconds that each stage took in the last execution, the first count ones; only as many as exist are written. */
+COMNECK_API int32_t comneck_plan_nanos(const comneck_plan *plan, int64_t *nanos, int64_t count);
+
+COMNECK_API void comneck_plan_destroy(comneck_plan *plan);
+
+/* ------------------------------------------------------------------------------- steps: see org.comneck.backend.RunBuilder */
+
+/*
+ * destination = function(bias + sum of source * weight [+ residual]). sources are concatenated along channels; one with channel_stride 0
+ * is absent: its weights are skipped. sources F32 (or BF16 for a BF16 layer), residual (NULL: none) and destination F32 or BF16.
+ */
+COMNECK_API int32_t comneck_plan_convolution(comneck_plan *plan, const comneck_layer *layer, const comneck_view *sources,
+                                             int32_t source_count, const comneck_view *residual, int32_t function,
+                                             const comneck_view *destination);
+
+/* destination = fma(a, sigmoid(b), x). F32. */
+COMNECK_API int32_t comneck_plan_gate(comneck_plan *plan, const comneck_view *a, const comneck_view *b, const comneck_view *x,
+                                      const comneck_view *destination);
+
+/* destination = a + b. F32. */
+COMNECK_API int32_t comneck_plan_add(comneck_plan *plan, const comneck_view *a, const comneck_view *b,
+                                     const comneck_view *destination);
+
+/* destination[n,p,c] = source[n,p,c] * gains[n,c]; gains has one position. F32. */
+COMNECK_API int32_t comneck_plan_scale(comneck_plan *plan, const comneck_view *source, const comneck_view *gains,
+                                       const comneck_view *destination);
+
+/* Copies; the same type on both sides, or F32 to BF16 or back. */
+COMNECK_API int32_t comneck_plan_copy(comneck_plan *plan, const comneck_view *source, const comneck_view *destination);
+
+/* LayerNorm over channels; weight and bias: F32, as many as channels, copied. source and destination F32 or BF16. */
+COMNECK_API int32_t comneck_plan_layer_norm(comneck_plan *plan, const comneck_view *source, const float *weight,
+                                            int64_t weight_bytes, const float *bias, int64_t bias_bytes, float epsilon,
+                                            const comneck_view *destination);
+
+/* Multi-head self-attention: qkv (B,N,3C) -> destination (B,N,C). F32 or BF16. */
+COMNECK_API int32_t comneck_plan_attention(comneck_plan *plan, const comneck_view *qkv, int32_t heads,
+                                           const comneck_view *destination);
+
+/* Class token (NULL: none) and position table, F32, copied: see RunBuilder.embed. */
+COMNECK_API int32_t comneck_plan_embed(comneck_plan *plan, const comneck_view *source, const float *class_token,
+                                       int64_t class_token_bytes, const float *positions, int64_t positions_bytes,
+                                       const comneck_view *destination);
+
+/* Copies tokens first .. first + destination's positions of each image. */
+COMNECK_API int32_t comneck_plan_select_tokens(comneck_plan *plan, const comneck_view *source, int32_t first,
+                                               const comneck_view *destination);
+
+/* U8 to F32: (x / 255 - mean[c]) / deviation[c]; mean and deviation: as many as channels, copied. */
+COMNECK_API int32_t comneck_plan_normalize(comneck_plan *plan, const comneck_view *pixels, const float *mean, int64_t mean_bytes,
+                                           const float *deviation, int64_t deviation_bytes, const comneck_view *destination);
+
+/* F32 to U8: floor(clamp(x, 0, 1) * 255 + 0.5). */
+COMNECK_API int32_t comneck_plan_to_pixels(comneck_plan *plan, const comneck_view *source, const comneck_view *pixels);
 
 #ifdef __cplusplus
 }

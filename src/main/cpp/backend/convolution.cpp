@@ -1,0 +1,469 @@
+// destination[n, p, o] = function(bias[o] + sum over tap, channel of source[n, p * step + tap, channel] * weight [+ residual[n, p, o]])
+//
+// One tap-list matrix product: rows are output positions (of one phase, over all images), columns are output channels, and k runs over
+// taps, sources and channels in canonical order. Rows are read where they lie (NHWC), there is no im2col. Work is cut into
+// (phase, block of rows, group of panels) tasks; how it is cut never changes a bit.
+#include "backend/convolution.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "backend/bits.h"
+
+namespace comneck {
+namespace {
+
+// A block of the packed panel that is meant to stay in the second-level cache (1 MB on the machines we know).
+constexpr int64_t kPanelCacheBytes = 512 << 10;
+// Rows of a task at most: their accumulators wait in memory between two blocks of k.
+constexpr int64_t kMostBlockRows = 252;
+
+// A source as the tiles see it, in units (one f32, or two bf16).
+struct Source {
+  int64_t offset_bytes;  // in the plan's memory or scratch
+  bool in_scratch;
+  bool same_positions;  // its position p feeds output position p; otherwise it is a full grid, addressed by row and column
+  int32_t units;        // channels
+  int64_t stride_bytes; // from one position to the next
+  int32_t first;        // unit of the layer's input where it starts
+};
+
+struct PhaseWork {
+  const Phase *phase;
+  int32_t height;  // of the phase's own grid
+  int32_t width;
+  int64_t rows;    // positions x images
+  int64_t first_task;
+  int64_t row_blocks;
+};
+
+struct PanelGroup {
+  int32_t first;
+  int32_t count;
+  int32_t vectors;
+};
+
+// Where row r of a tile lies.
+struct Row {
+  int64_t image;
+  int64_t position;  // of the destination
+  int32_t y;         // on the phase's grid; for half grids on the full one
+  int32_t x;
+};
+
+class Convolution final : public Step {
+ public:
+  comneck_view destination{};
+  comneck_view residual{};
+  bool has_residual = false;
+  int32_t function = COMNECK_NONE;
+  const comneck_layer *layer = nullptr;
+  int32_t input_height = 1;
+  int32_t input_width = 1;
+  std::vector<Source> sources;  // present ones
+  // bf16: sources that are rounded and concatenated first, into scratch [images][positions][units] of the destination's or the full grid.
+  std::vector<comneck_view> rounded;
+  std::vector<int32_t> rounded_first;  // channel
+  int32_t rounded_grid = COMNECK_FULL;
+  int64_t rounded_positions = 0;
+
+  std::vector<PhaseWork> phases;
+  std::vector<PanelGroup> groups;
+  int64_t tasks = 0;
+  bool panels_first = false;
+  int64_t scratch_offset = 0;      // of the threads' parts
+  int64_t scratch_per_thread = 0;
+  int64_t segment_bytes = 0;
+
+  void execute(const Execution &execution) const override {
+    if (!rounded.empty()) round_sources(execution);
+    execution.pool.run(tasks, [&](int64_t task, int32_t thread) { run(execution, task, thread); });
+  }
+
+ private:
+  void round_sources(const Execution &execution) const {
+    constexpr int64_t kBlock = 32;
+    const int64_t positions = rounded_positions * destination.images;
+    const int64_t blocks = (positions + kBlock - 1) / kBlock;
+    execution.pool.run(blocks, [&](int64_t block, int32_t) {
+      const int64_t end = std::min(positions, (block + 1) * kBlock);
+      for (int64_t i = block * kBlock; i < end; ++i) {
+        char *to = execution.scratch + i * layer->units * 4;
+        std::memset(to, 0, static_cast<size_t>(layer->units) * 4);
+        const int64_t image = i / rounded_positions;
+        const int64_t p = i % rounded_positions;
+        for (size_t s = 0; s < rounded.size(); ++s) {
+          const comneck_view &view = rounded[s];
+          int64_t position = p;
+          if (view.grid == COMNECK_FULL && rounded_grid != COMNECK_FULL) {
+            const Row row = half_grid_row(rounded_grid, view.width, p);
+            position = int64_t{row.y} * view.width + row.x;
+          }
+          const int64_t element = (image * positions_of(view) + position) * view.channel_stride;
+          char *out = to + int64_t{rounded_first[s]} * 2;
+          if (view.type == COMNECK_BF16) {
+            std::memcpy(out, at(execution, view) + element * 2, static_cast<size_t>(view.channels) * 2);
+          } else {
+            round_channels(at(execution, view) + element * 4, view.channels, out);
+          }
+        }
+      }
+    });
+  }
+
+  static void round_channels(const char *from, int32_t channels, char *to) {
+    for (int32_t c = 0; c < channels; c += kMaxColumns) {
+      const int32_t count = std::min(channels - c, kMaxColumns);
+      float values[kMaxColumns];
+      uint16_t halves[kMaxColumns];
+      std::memcpy(values, from + int64_t{c} * 4, static_cast<size_t>(count) * 4);
+      for (int32_t i = 0; i < count; ++i) halves[i] = to_bf16(values[i]);
+      std::memcpy(to + int64_t{c} * 2, halves, static_cast<size_t>(count) * 2);
+    }
+  }
+
+  // Two neighbouring rows of a half grid hold `width` positions together.
+  static Row half_grid_row(int32_t grid, int32_t width, int64_t p) {
+    const auto pair = static_cast<int32_t>(p / width);
+    const auto within = static_cast<int32_t>(p % width);
+    const int32_t even = grid == COMNECK_ANCHORS ? (width + 1) / 2 : width / 2;  // positions of the first of the two rows
+    const int32_t shift = grid == COMNECK_ANCHORS ? 0 : 1;                       // column of the first of them
+    if (within < even) return {0, p, 2 * pair, 2 * within + shift};
+    return {0, p, 2 * pair + 1, 2 * (within - even) + 1 - shift};
+  }
+
+  void locate(const PhaseWork &work, int64_t index, Row &row) const {
+    const int64_t positions = int64_t{work.height} * work.width;
+    if (destination.grid == COMNECK_FULL) {
+      row.image = index / positions;
+      const int64_t p = index % positions;
+      row.y = static_cast<int32_t>(p / work.width);
+      row.x = static_cast<int32_t>(p % work.width);
+      row.position = (int64_t{row.y} * layer->output_step + work.phase->y) * destination.width +
+                     int64_t{row.x} * layer->output_step + work.phase->x;
+    } else {
+      const int64_t half = positions_of(destination);
+      const int64_t image = index / half;
+      row = half_grid_row(destination.grid, destination.width, index % half);
+      row.image = image;
+    }
+  }
+
+  // Segments of units k0..k1 of the tile's rows. Returns how many.
+  int64_t list_segments(const Execution &execution, const Phase &phase, const Row *rows, int32_t count, int64_t k0, int64_t k1,
+                        Segment *segments) const {
+    const int64_t units = layer->units;
+    const uint32_t all = (1u << count) - 1;
+    int64_t listed = 0;
+    int64_t positions[kMaxRows];
+    for (int64_t t = k0 / units; t * units < k1; ++t) {
+      const Tap &tap = phase.taps[static_cast<size_t>(t)];
+      uint32_t taking_part = 0;
+      int32_t sample = 0;
+      for (int32_t r = 0; r < count; ++r) {
+        const int32_t y = rows[r].y * layer->input_step + tap.dy;
+        const int32_t x = rows[r].x * layer->input_step + tap.dx;
+        positions[r] = (rows[r].image * input_height + y) * input_width + x;
+        if (y >= 0 && y < input_height && x >= 0 && x < input_width) {
+          taking_part |= 1u << r;
+          sample = r;
+        }
+      }
+      if (taking_part == 0) continue;
+      const int64_t from = std::max(k0 - t * units, int64_t{0});
+      const int64_t to = std::min(k1 - t * units, units);
+      for (const Source &source : sources) {
+        const int64_t first = std::max<int64_t>(from, source.first);
+        const int64_t last = std::min<int64_t>(to, source.first + source.units);
+        if (first >= last) continue;
+        const char *base =
+            (source.in_scratch ? execution.scratch : execution.memory) + source.offset_bytes + (first - source.first) * 4;
+        Segment *previous = listed > 0 ? &segments[listed - 1] : nullptr;
+        const int64_t b = t * units + first;
+        if (previous != nullptr && taking_part == all && previous->rows == all && previous->b + previous->count == b &&
+            !source.same_positions && source.stride_bytes == int64_t{source.units} * 4 && source.units == units &&
+            previous->a[0] + int64_t{previous->count} * 4 == base + positions[0] * source.stride_bytes) {
+          previous->count += static_cast<int32_t>(last - first);
+          continue;
+        }
+        Segment &segment = segments[listed++];
+        segment.b = b;
+        segment.count = static_cast<int32_t>(last - first);
+        segment.rows = taking_part;
+        if (source.same_positions) {
+          const int64_t each = positions_of(destination);
+          for (int32_t r = 0; r < count; ++r) {
+            segment.a[r] = base + (rows[r].image * each + rows[r].position) * source.stride_bytes;
+          }
+        } else {
+          for (int32_t r = 0; r < count; ++r) {
+            segment.a[r] = base + positions[(taking_part >> r & 1u) != 0 ? r : sample] * source.stride_bytes;
+          }
+        }
+      }
+    }
+    return listed;
+  }
+
+  void run(const Execution &execution, int64_t task, int32_t thread) const {
+    size_t which = phases.size() - 1;
+    while (phases[which].first_task > task) --which;
+    const PhaseWork &work = phases[which];
+    const Phase &phase = *work.phase;
+    const int64_t within = task - work.first_task;
+    const auto group_count = static_cast<int64_t>(groups.size());
+    const int64_t row_block = panels_first ? within % work.row_blocks : within / group_count;
+    const PanelGroup &group = groups[static_cast<size_t>(panels_first ? within / work.row_blocks : within % group_count)];
+    const int64_t first_row = work.rows * row_block / work.row_blocks;
+    const int64_t block_rows = work.rows * (row_block + 1) / work.row_blocks - first_row;
+
+    const GemmKernels &kernels = *layer->kernels;
+    const int64_t units = static_cast<int64_t>(phase.taps.size()) * layer->units;
+    const int64_t width = int64_t{group.vectors} * kernels.lanes;
+    const int64_t k_blocks = count_k_blocks(units, width);
+    const int64_t tallest = kernels.rows[group.vectors];
+    const int64_t tiles = (block_rows + tallest - 1) / tallest;
+
+    char *own = execution.scratch + scratch_offset + thread * scratch_per_thread;
+    auto *segments = reinterpret_cast<Segment *>(own);
+    auto *accumulators = reinterpret_cast<float *>(own + segment_bytes);
+    const char *weights = layer->weights.data() + phase.offset * 4;
+    const auto *bias = reinterpret_cast<const float *>(layer->bias.data());
+
+    Row rows[kMaxRows];
+    for (int64_t k_block = 0; k_block < k_blocks; ++k_block) {
+      const int64_t k0 = units * k_block / k_blocks;
+      const int64_t k1 = units * (k_block + 1) / k_blocks;
+      for (int64_t tile = 0; tile < tiles; ++tile) {
+        const int64_t start = block_rows * tile / tiles;
+        const auto count = static_cast<int32_t>(block_rows * (tile + 1) / tiles - start);
+        for (int32_t r = 0; r < count; ++r) locate(work, first_row + start + r, rows[r]);
+        TileCall call{};
+        call.segments = segments;
+        call.segment_count = list_segments(execution, phase, rows, count, k0, k1, segments);
+        call.acc = accumulators + (k_blocks > 1 ? start * kMaxColumns : 0);
+        for (int32_t i = group.first; i < group.first + group.count; ++i) {
+          const Panel &panel = layer->panels[static_cast<size_t>(i)];
+          call.b = weights + units * panel.column * 4;
+          call.bias = k_block == 0 ? bias + panel.column : nullptr;
+          kernels.tile[group.vectors][count](call);
+          if (k_block == k_blocks - 1) finish(execution, rows, count, panel, call.acc);
+        }
+      }
+    }
+  }
+
+  void finish(const Execution &execution, const Row *rows, int32_t count, const Panel &panel, const float *acc) const {
+    FinishCall call{};
+    call.acc = acc;
+    call.rows = count;
+    call.columns = std::min(panel.vectors * layer->kernels->lanes, layer->geometry.output_channels - panel.column);
+    call.function = function;
+    call.destination_type = destination.type;
+    const int64_t positions = positions_of(destination);
+    const int64_t element = element_bytes_of(destination.type);
+    char *to = at(execution, destination) + panel.column * element;
+    for (int32_t r = 0; r < count; ++r) {
+      call.destination[r] = to + (rows[r].image * positions + rows[r].position) * destination.channel_stride * element;
+    }
+    if (has_residual) {
+      const int64_t other = element_bytes_of(residual.type);
+      const char *from = at(execution, residual) + panel.column * other;
+      call.residual_type = residual.type;
+      for (int32_t r = 0; r < count; ++r) {
+        call.residual[r] = from + (rows[r].image * positions + rows[r].position) * residual.channel_stride * other;
+      }
+    }
+    layer->kernels->finish(call);
+  }
+
+ public:
+  static int64_t count_k_blocks(int64_t units, int64_t width) {
+    return std::max<int64_t>(1, (units * width * 4 + kPanelCacheBytes - 1) / kPanelCacheBytes);
+  }
+};
+
+bool overlap(const comneck_view &a, const comneck_view &b) {
+  const int64_t a_end = a.offset_bytes + positions_of(a) * a.images * a.channel_stride * element_bytes_of(a.type);
+  const int64_t b_end = b.offset_bytes + positions_of(b) * b.images * b.channel_stride * element_bytes_of(b.type);
+  if (a_end <= b.offset_bytes || b_end <= a.offset_bytes) return false;
+  // Slices of one buffer may lie side by side.
+  const bool one_buffer = a.offset_bytes == b.offset_bytes && a.channel_stride == b.channel_stride && a.type == b.type;
+  return !one_buffer || (a.channel_offset < b.channel_offset + b.channels && b.channel_offset < a.channel_offset + a.channels);
+}
+
+int32_t check_sources(comneck_plan &plan, const comneck_layer &layer, const comneck_view *views, int32_t count,
+                      const comneck_view &destination, int32_t &height, int32_t &width) {
+  const comneck_convolution &g = layer.geometry;
+  const bool pointwise = g.kernel_height == 1 && g.kernel_width == 1 && g.stride == 1 && g.padding == 0;
+  int64_t channels = 0;
+  height = 0;
+  width = 0;
+  for (int32_t i = 0; i < count; ++i) {
+    const comneck_view &view = views[i];
+    if (view.channel_stride == 0) {
+      if (view.channels < 1) return fail(COMNECK_MISUSE, "absent source %d of %d channels", i, view.channels);
+      channels += view.channels;
+      continue;
+    }
+    const int32_t other = g.precision == COMNECK_PRECISION_BF16 ? COMNECK_BF16 : COMNECK_F32;
+    if (const int32_t status = plan.check_view(&view, "a source", COMNECK_F32, other); status != COMNECK_OK) return status;
+    const ViewText text(view);
+    const ViewText to(destination);
+    if (view.images != destination.images || (height != 0 && (view.height != height || view.width != width))) {
+      return fail(COMNECK_MISUSE, "source %d is %s, the destination %s", i, text.text, to.text);
+    }
+    if (view.grid != COMNECK_FULL && (!pointwise || view.grid != destination.grid)) {
+      return fail(COMNECK_MISUSE, "source %d is %s, the destination %s: a half grid feeds itself through 1x1 layers only", i,
+                  text.text, to.text);
+    }
+    if (overlap(view, destination)) {
+      return fail(COMNECK_MISUSE, "source %d, %s, lies where the destination %s is written", i, text.text, to.text);
+    }
+    height = view.height;
+    width = view.width;
+    channels += view.channels;
+  }
+  if (channels != g.input_channels) {
+    return fail(COMNECK_MISUSE, "sources of %lld channels for a layer of %d", static_cast<long long>(channels), g.input_channels);
+  }
+  if (height == 0) return fail(COMNECK_MISUSE, "no source is present");
+  return COMNECK_OK;
+}
+
+}  // namespace
+
+int32_t add_convolution(comneck_plan &plan, const comneck_layer &layer, const comneck_view *views, int32_t count,
+                        const comneck_view *residual, int32_t function, const comneck_view &destination) {
+  const comneck_convolution &g = layer.geometry;
+  if (layer.context != plan.context) return fail(COMNECK_MISUSE, "the layer belongs to another context");
+  if (count < 1 || count > 64 || views == nullptr) return fail(COMNECK_MISUSE, "%d sources", count);
+  if (function < COMNECK_NONE || function > COMNECK_GELU) return fail(COMNECK_MISUSE, "function %d", function);
+  if (const int32_t status = plan.check_view(&destination, "the destination", COMNECK_F32, COMNECK_BF16); status != COMNECK_OK) {
+    return status;
+  }
+  const ViewText to(destination);
+  if (destination.channels != g.output_channels) {
+    return fail(COMNECK_MISUSE, "a layer to %d channels writes to %s", g.output_channels, to.text);
+  }
+  if (residual != nullptr) {
+    if (const int32_t status = plan.check_view(residual, "the residual", COMNECK_F32, COMNECK_BF16); status != COMNECK_OK) {
+      return status;
+    }
+    if (!same_shape(*residual, destination)) {
+      return fail(COMNECK_MISUSE, "the residual is %s, the destination %s", ViewText(*residual).text, to.text);
+    }
+  }
+  auto step = std::make_unique<Convolution>();
+  step->layer = &layer;
+  step->destination = destination;
+  step->function = function;
+  if (residual != nullptr) {
+    step->has_residual = true;
+    step->residual = *residual;
+  }
+  if (const int32_t status = check_sources(plan, layer, views, count, destination, step->input_height, step->input_width);
+      status != COMNECK_OK) {
+    return status;
+  }
+  const int64_t tall = step->input_height;
+  const int64_t wide = step->input_width;
+  const int64_t height = g.kind == COMNECK_TRANSPOSED ? tall * g.stride : (tall + 2 * g.padding - g.kernel_height) / g.stride + 1;
+  const int64_t width = g.kind == COMNECK_TRANSPOSED ? wide * g.stride : (wide + 2 * g.padding - g.kernel_width) / g.stride + 1;
+  const bool too_small = g.kind != COMNECK_TRANSPOSED && (tall + 2 * g.padding < g.kernel_height || wide + 2 * g.padding < g.kernel_width);
+  if (too_small || height != destination.height ||
+      width != destination.width) {
+    return fail(COMNECK_MISUSE, "the layer makes %lldx%lld of %lldx%lld, the destination is %s", static_cast<long long>(height),
+                static_cast<long long>(width), static_cast<long long>(tall), static_cast<long long>(wide), to.text);
+  }
+  if (destination.grid != COMNECK_FULL && (g.stride != 1 || height != tall || width != wide)) {
+    return fail(COMNECK_MISUSE, "a half grid %s through a layer that changes the grid", to.text);
+  }
+
+  // Sources, and for bf16 the ones that must be rounded or realigned.
+  bool direct = true;
+  bool all_full = true;
+  int32_t channel = 0;
+  for (int32_t i = 0; i < count; ++i) {
+    const comneck_view &view = views[i];
+    if (view.channel_stride != 0 && view.grid != COMNECK_FULL) all_full = false;
+    if (g.precision == COMNECK_PRECISION_BF16) {
+      direct = direct && view.channels % 2 == 0 &&
+               (view.channel_stride == 0 ||
+                (view.type == COMNECK_BF16 && view.channel_offset % 2 == 0 && view.channel_stride % 2 == 0));
+    }
+  }
+  const int32_t per_unit = g.precision == COMNECK_PRECISION_BF16 ? 2 : 1;
+  for (int32_t i = 0; i < count; channel += views[i].channels, ++i) {
+    const comneck_view &view = views[i];
+    if (view.channel_stride == 0) continue;
+    if (direct) {
+      const int64_t element = element_bytes_of(view.type);
+      step->sources.push_back({view.offset_bytes + view.channel_offset * element, false, view.grid != COMNECK_FULL,
+                               view.channels / per_unit, view.channel_stride * element, channel / per_unit});
+    } else {
+      step->rounded.push_back(view);
+      step->rounded_first.push_back(channel);
+    }
+  }
+  int64_t scratch = 0;
+  if (!direct) {
+    step->rounded_grid = all_full ? COMNECK_FULL : destination.grid;
+    step->rounded_positions = positions_of(step->rounded_grid, step->input_height, step->input_width);
+    step->sources.push_back({0, true, !all_full, layer.units, int64_t{layer.units} * 4, 0});
+    scratch = (step->rounded_positions * destination.images * layer.units * 4 + 63) / 64 * 64;
+  }
+
+  // Groups of panels of one width whose weights stay in cache together; a panel that needs blocks of k stands alone.
+  int64_t most_units = 0;
+  size_t most_taps = 0;
+  int64_t packed_bytes = 0;
+  for (const Phase &phase : layer.phases) {
+    most_taps = std::max(most_taps, phase.taps.size());
+    most_units = std::max(most_units, static_cast<int64_t>(phase.taps.size()) * layer.units);
+    packed_bytes += static_cast<int64_t>(phase.taps.size()) * layer.units * layer.columns * 4;
+  }
+  bool blocked = false;
+  for (size_t i = 0; i < layer.panels.size(); ++i) {
+    const Panel &panel = layer.panels[i];
+    const int64_t bytes = most_units * panel.vectors * layer.kernels->lanes * 4;
+    blocked = blocked || Convolution::count_k_blocks(most_units, int64_t{panel.vectors} * layer.kernels->lanes) > 1;
+    if (!step->groups.empty() && step->groups.back().vectors == panel.vectors &&
+        bytes * (step->groups.back().count + 1) <= kPanelCacheBytes) {
+      ++step->groups.back().count;
+    } else {
+      step->groups.push_back({static_cast<int32_t>(i), 1, panel.vectors});
+    }
+  }
+
+  // Enough tasks for all threads to end together, few enough rows for the accumulators to stay close.
+  const int64_t threads = plan.threads();
+  const auto groups = static_cast<int64_t>(step->groups.size());
+  const int64_t wanted = threads == 1 ? 1 : 8 * threads;
+  int64_t block_rows = 1;
+  for (const Phase &phase : layer.phases) {
+    PhaseWork work{};
+    work.phase = &phase;
+    work.height = destination.height / layer.output_step;
+    work.width = destination.width / layer.output_step;
+    work.rows = (destination.grid == COMNECK_FULL ? int64_t{work.height} * work.width : positions_of(destination)) * destination.images;
+    const int64_t all_tasks = groups * static_cast<int64_t>(layer.phases.size());
+    const int64_t for_threads = std::min((wanted + all_tasks - 1) / all_tasks, (work.rows + 23) / 24);
+    work.row_blocks = std::max<int64_t>({1, for_threads, (work.rows + kMostBlockRows - 1) / kMostBlockRows});
+    work.first_task = step->tasks;
+    step->tasks += work.row_blocks * groups;
+    block_rows = std::max(block_rows, (work.rows + work.row_blocks - 1) / work.row_blocks);
+    step->phases.push_back(work);
+  }
+  const int64_t source_bytes = int64_t{layer.units} * 4 * tall * wide * destination.images;
+  step->panels_first = packed_bytes > source_bytes;
+
+  step->segment_bytes = static_cast<int64_t>(most_taps * step->sources.size() * sizeof(Segment) + 63) / 64 * 64;
+  const int64_t accumulator_rows = blocked ? block_rows : kMaxRows;
+  step->scratch_offset = scratch;
+  step->scratch_per_thread = step->segment_bytes + accumulator_rows * kMaxColumns * 4;
+  plan.need_scratch(scratch + threads * step->scratch_per_thread);
+  return plan.add(std::move(step));
+}
+
+}  // namespace comneck

@@ -1,0 +1,39 @@
+// Tile kernels for AVX512_BF16: vdpbf16ps adds the products of a pair of channels to each lane, twice the work of an f32 FMA.
+#include <immintrin.h>
+
+#include <cstring>
+
+#include "backend/gemm_finish.h"
+#include "backend/gemm_tile.h"
+
+namespace comneck {
+namespace {
+
+struct Avx512 {
+  static constexpr int kLanes = 16;
+  using Vector = __m512;
+  static Vector load(const float *from) { return _mm512_loadu_ps(from); }
+  static void store(float *to, Vector value) { _mm512_storeu_ps(to, value); }
+};
+
+struct UnitsBf16 {
+  using Vector = __m512;
+  static Vector broadcast(const char *unit) {
+    int32_t pair;
+    std::memcpy(&pair, unit, 4);
+    return _mm512_castsi512_ps(_mm512_set1_epi32(pair));
+  }
+  static Vector operand(const char *from) { return _mm512_loadu_ps(reinterpret_cast<const float *>(from)); }
+  static Vector madd(Vector a, Vector b, Vector c) {
+    return _mm512_dpbf16_ps(c, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+  }
+};
+
+}  // namespace
+
+const GemmKernels &gemm_bf16_avx512bf16() {
+  static const GemmKernels kernels = make_kernels<Avx512, UnitsBf16, 12, 12, 8, 6>(&finish_tile<Avx512Lanes>);
+  return kernels;
+}
+
+}  // namespace comneck

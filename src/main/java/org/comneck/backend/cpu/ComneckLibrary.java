@@ -1,0 +1,281 @@
+package org.comneck.backend.cpu;
+
+import static java.lang.foreign.ValueLayout.ADDRESS;
+import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
+import static java.lang.foreign.ValueLayout.JAVA_INT;
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
+
+import java.io.IOException;
+import java.io.InputStream;
+import java.lang.foreign.Arena;
+import java.lang.foreign.FunctionDescriptor;
+import java.lang.foreign.Linker;
+import java.lang.foreign.MemoryLayout;
+import java.lang.foreign.MemoryLayout.PathElement;
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.SymbolLookup;
+import java.lang.foreign.ValueLayout;
+import java.lang.invoke.MethodHandle;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import org.comneck.DamagedDataException;
+import org.comneck.InternalException;
+
+/**
+ * The functions of comneck.h. The library is taken from the class path and loaded once; whether that worked is a value, see
+ * {@link #unavailabilityCause}.
+ */
+final class ComneckLibrary {
+    static final int ABI_VERSION = 2;
+
+    static final int OK = 0;
+    static final int MISUSE = 1;
+    static final int DAMAGED = 2;
+    static final int OUT_OF_MEMORY = 3;
+    static final int UNSUPPORTED = 4;
+
+    /** {@code comneck_view}. */
+    static final MemoryLayout VIEW = MemoryLayout.structLayout(
+            JAVA_LONG.withName("offset_bytes"),
+            JAVA_LONG.withName("bytes"),
+            JAVA_INT.withName("type"),
+            JAVA_INT.withName("grid"),
+            JAVA_INT.withName("images"),
+            JAVA_INT.withName("height"),
+            JAVA_INT.withName("width"),
+            JAVA_INT.withName("channels"),
+            JAVA_INT.withName("channel_offset"),
+            JAVA_INT.withName("channel_stride"));
+
+    /** {@code comneck_convolution}. */
+    static final MemoryLayout CONVOLUTION = MemoryLayout.structLayout(
+            JAVA_INT.withName("input_channels"),
+            JAVA_INT.withName("output_channels"),
+            JAVA_INT.withName("kernel_height"),
+            JAVA_INT.withName("kernel_width"),
+            JAVA_INT.withName("stride"),
+            JAVA_INT.withName("padding"),
+            JAVA_INT.withName("kind"),
+            JAVA_INT.withName("precision"));
+
+    /** Method handles of one loaded library. */
+    record Functions(
+            MethodHandle lastError,
+            MethodHandle contextCreate,
+            MethodHandle contextDescribe,
+            MethodHandle contextDestroy,
+            MethodHandle layerCreate,
+            MethodHandle layerBytes,
+            MethodHandle layerDestroy,
+            MethodHandle planCreate,
+            MethodHandle planStage,
+            MethodHandle planSeal,
+            MethodHandle planBytes,
+            MethodHandle planExecute,
+            MethodHandle planNanos,
+            MethodHandle planDestroy,
+            MethodHandle planConvolution,
+            MethodHandle planGate,
+            MethodHandle planAdd,
+            MethodHandle planScale,
+            MethodHandle planCopy,
+            MethodHandle planLayerNorm,
+            MethodHandle planAttention,
+            MethodHandle planEmbed,
+            MethodHandle planSelectTokens,
+            MethodHandle planNormalize,
+            MethodHandle planToPixels) {}
+
+    /** What loading came to: functions or a cause. */
+    private record Loaded(Functions functions, Throwable cause) {}
+
+    private static final Loaded LOADED = load();
+
+    /** Null where the library is unavailable. */
+    static final Functions FUNCTIONS = LOADED.functions;
+
+    private ComneckLibrary() {}
+
+    /** Why the library cannot be used here, or null when it can. */
+    static Throwable unavailabilityCause() {
+        return LOADED.cause;
+    }
+
+    /** Turns a status into the exception that it stands for. */
+    static void check(int status) {
+        if (status != OK) {
+            throw failure(status);
+        }
+    }
+
+    private static RuntimeException failure(int status) {
+        String message;
+        try {
+            MemorySegment text = (MemorySegment) FUNCTIONS.lastError.invokeExact();
+            message = text.reinterpret(512).getString(0);
+        } catch (Throwable t) {
+            throw linkage(t);
+        }
+        return switch (status) {
+            case MISUSE -> new IllegalArgumentException(message);
+            case DAMAGED -> new DamagedDataException(message);
+            case OUT_OF_MEMORY -> new InternalException("native memory: " + message);
+            case UNSUPPORTED -> new UnsupportedOperationException(message);
+            default -> new InternalException("libcomneck: " + message);
+        };
+    }
+
+    /** A throwable out of a downcall is never data: the call itself was made wrongly. */
+    static AssertionError linkage(Throwable t) {
+        return new AssertionError("a call into libcomneck is declared wrongly", t);
+    }
+
+    private static Loaded load() {
+        try {
+            return new Loaded(bind(), null);
+        } catch (Throwable t) {
+            return new Loaded(null, t);
+        }
+    }
+
+    private static Functions bind() throws Throwable {
+        String resource = resource();
+        Linker linker = Linker.nativeLinker();
+        SymbolLookup lookup = SymbolLookup.libraryLookup(extract(resource), Arena.global());
+        verify(linker, lookup);
+        FunctionDescriptor twoPointers = FunctionDescriptor.of(JAVA_INT, ADDRESS, ADDRESS);
+        FunctionDescriptor threePointers = FunctionDescriptor.of(JAVA_INT, ADDRESS, ADDRESS, ADDRESS);
+        FunctionDescriptor fourPointers = FunctionDescriptor.of(JAVA_INT, ADDRESS, ADDRESS, ADDRESS, ADDRESS);
+        FunctionDescriptor fivePointers = FunctionDescriptor.of(JAVA_INT, ADDRESS, ADDRESS, ADDRESS, ADDRESS, ADDRESS);
+        FunctionDescriptor twoArrays =
+                FunctionDescriptor.of(JAVA_INT, ADDRESS, ADDRESS, ADDRESS, JAVA_LONG, ADDRESS, JAVA_LONG, ADDRESS);
+        FunctionDescriptor numberBetween = FunctionDescriptor.of(JAVA_INT, ADDRESS, ADDRESS, JAVA_INT, ADDRESS);
+        FunctionDescriptor destroy = FunctionDescriptor.ofVoid(ADDRESS);
+        return new Functions(
+                find(linker, lookup, "comneck_last_error", FunctionDescriptor.of(ADDRESS)),
+                find(
+                        linker,
+                        lookup,
+                        "comneck_context_create",
+                        FunctionDescriptor.of(JAVA_INT, JAVA_INT, JAVA_INT, ADDRESS)),
+                find(
+                        linker,
+                        lookup,
+                        "comneck_context_describe",
+                        FunctionDescriptor.of(JAVA_INT, ADDRESS, ADDRESS, JAVA_LONG)),
+                find(linker, lookup, "comneck_context_destroy", destroy),
+                find(
+                        linker,
+                        lookup,
+                        "comneck_layer_create",
+                        FunctionDescriptor.of(
+                                JAVA_INT, ADDRESS, ADDRESS, ADDRESS, JAVA_LONG, JAVA_INT, ADDRESS, JAVA_LONG, JAVA_INT,
+                                ADDRESS)),
+                find(linker, lookup, "comneck_layer_bytes", twoPointers),
+                find(linker, lookup, "comneck_layer_destroy", destroy),
+                find(linker, lookup, "comneck_plan_create", twoPointers),
+                find(linker, lookup, "comneck_plan_stage", twoPointers),
+                find(linker, lookup, "comneck_plan_seal", FunctionDescriptor.of(JAVA_INT, ADDRESS, JAVA_LONG, ADDRESS)),
+                find(linker, lookup, "comneck_plan_bytes", twoPointers),
+                find(linker, lookup, "comneck_plan_execute", FunctionDescriptor.of(JAVA_INT, ADDRESS)),
+                find(
+                        linker,
+                        lookup,
+                        "comneck_plan_nanos",
+                        FunctionDescriptor.of(JAVA_INT, ADDRESS, ADDRESS, JAVA_LONG)),
+                find(linker, lookup, "comneck_plan_destroy", destroy),
+                find(
+                        linker,
+                        lookup,
+                        "comneck_plan_convolution",
+                        FunctionDescriptor.of(
+                                JAVA_INT, ADDRESS, ADDRESS, ADDRESS, JAVA_INT, ADDRESS, JAVA_INT, ADDRESS)),
+                find(linker, lookup, "comneck_plan_gate", fivePointers),
+                find(linker, lookup, "comneck_plan_add", fourPointers),
+                find(linker, lookup, "comneck_plan_scale", fourPointers),
+                find(linker, lookup, "comneck_plan_copy", threePointers),
+                find(
+                        linker,
+                        lookup,
+                        "comneck_plan_layer_norm",
+                        FunctionDescriptor.of(
+                                JAVA_INT,
+                                ADDRESS,
+                                ADDRESS,
+                                ADDRESS,
+                                JAVA_LONG,
+                                ADDRESS,
+                                JAVA_LONG,
+                                JAVA_FLOAT,
+                                ADDRESS)),
+                find(linker, lookup, "comneck_plan_attention", numberBetween),
+                find(linker, lookup, "comneck_plan_embed", twoArrays),
+                find(linker, lookup, "comneck_plan_select_tokens", numberBetween),
+                find(linker, lookup, "comneck_plan_normalize", twoArrays),
+                find(linker, lookup, "comneck_plan_to_pixels", threePointers));
+    }
+
+    private static MethodHandle find(Linker linker, SymbolLookup lookup, String name, FunctionDescriptor descriptor) {
+        return linker.downcallHandle(lookup.findOrThrow(name), descriptor);
+    }
+
+    /** Our and the library's idea of version and structures must be one. */
+    private static void verify(Linker linker, SymbolLookup lookup) throws Throwable {
+        MethodHandle version = find(linker, lookup, "comneck_abi_version", FunctionDescriptor.of(JAVA_INT));
+        int found = (int) version.invokeExact();
+        if (found != ABI_VERSION) {
+            throw new InternalException("libcomneck has ABI version " + found + ", this program needs " + ABI_VERSION);
+        }
+        List<Integer> expected = new ArrayList<>();
+        for (MemoryLayout layout : List.of(VIEW, CONVOLUTION)) {
+            expected.add((int) layout.byteSize());
+            for (MemoryLayout member : ((java.lang.foreign.StructLayout) layout).memberLayouts()) {
+                expected.add((int)
+                        layout.byteOffset(PathElement.groupElement(member.name().orElseThrow())));
+            }
+        }
+        MethodHandle layout =
+                find(linker, lookup, "comneck_layout", FunctionDescriptor.of(JAVA_INT, ADDRESS, JAVA_LONG));
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment values = arena.allocate(JAVA_INT, expected.size());
+            int status = (int) layout.invokeExact(values, (long) expected.size());
+            int[] actual = values.toArray(ValueLayout.JAVA_INT);
+            if (status != OK
+                    || !Arrays.equals(
+                            actual,
+                            expected.stream().mapToInt(Integer::intValue).toArray())) {
+                throw new InternalException(
+                        "libcomneck lays its structures out as " + Arrays.toString(actual) + ", expected " + expected);
+            }
+        }
+    }
+
+    private static String resource() {
+        String system = System.getProperty("os.name").toLowerCase(java.util.Locale.ROOT);
+        String machine = System.getProperty("os.arch");
+        if (!system.equals("linux") || !machine.equals("amd64")) {
+            throw new UnsupportedOperationException(
+                    "libcomneck is built for Linux on x86-64, this is " + system + " on " + machine);
+        }
+        return "linux-x86_64/libcomneck.so";
+    }
+
+    /** A private copy of the library as a file, gone as soon as it is loaded. */
+    private static Path extract(String resource) throws IOException {
+        try (InputStream in = ComneckLibrary.class.getResourceAsStream(resource)) {
+            if (in == null) {
+                throw new InternalException("libcomneck.so is not on the class path (" + resource + ")");
+            }
+            // A directory that only this user can enter: nobody can put another library in its place.
+            Path directory = Files.createTempDirectory("comneck-");
+            Path file = directory.resolve("libcomneck.so");
+            Files.copy(in, file);
+            file.toFile().deleteOnExit();
+            directory.toFile().deleteOnExit();
+            return file;
+        }
+    }
+}

@@ -1,0 +1,44 @@
+package org.comneck.backend.cpu;
+
+import java.lang.foreign.MemorySegment;
+import org.comneck.backend.Convolution;
+import org.comneck.backend.Layer;
+import org.comneck.backend.Precision;
+
+/** Weights packed by the library. */
+final class CpuLayer implements Layer {
+    private final CpuBackend backend;
+    private final NativeHandle handle;
+    private final Convolution geometry;
+    private final Precision precision;
+
+    CpuLayer(CpuBackend backend, NativeHandle handle, Convolution geometry, Precision precision) {
+        this.backend = backend;
+        this.handle = handle;
+        this.geometry = geometry;
+        this.precision = precision;
+    }
+
+    CpuBackend backend() {
+        return backend;
+    }
+
+    MemorySegment address() {
+        return handle.address();
+    }
+
+    @Override
+    public Convolution geometry() {
+        return geometry;
+    }
+
+    @Override
+    public Precision precision() {
+        return precision;
+    }
+
+    @Override
+    public void close() {
+        handle.close();
+    }
+}

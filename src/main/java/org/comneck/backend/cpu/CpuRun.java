@@ -1,0 +1,108 @@
+package org.comneck.backend.cpu;
+
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
+
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import org.comneck.DamagedDataException;
+import org.comneck.backend.Activation;
+import org.comneck.backend.Run;
+
+/** A sealed native plan. Executing it is one call. */
+final class CpuRun implements Run {
+    private final CpuBackend backend;
+    private final NativeHandle plan;
+    private final Arena arena = Arena.ofShared();
+    private final Map<Integer, MemorySegment> ports = new HashMap<>();
+    private final List<CpuLayer> layers;
+    private final MemorySegment nanos;
+    private final long bytes;
+    private boolean closed;
+
+    CpuRun(
+            CpuBackend backend,
+            NativeHandle plan,
+            MemorySegment memory,
+            List<CpuRunBuilder.Buffer> buffers,
+            Set<Integer> ports,
+            List<CpuLayer> layers,
+            int stages,
+            long bytes) {
+        this.backend = backend;
+        this.plan = plan;
+        this.layers = List.copyOf(layers);
+        this.bytes = bytes;
+        this.nanos = arena.allocate(JAVA_LONG, Math.max(1, stages));
+        // Segments of this arena throw once the run is closed, instead of reading freed memory.
+        MemorySegment owned = memory.reinterpret(arena, null);
+        for (int port : ports) {
+            CpuRunBuilder.Buffer buffer = buffers.get(port);
+            this.ports.put(port, owned.asSlice(buffer.offset(), buffer.bytes()));
+        }
+    }
+
+    @Override
+    public MemorySegment memory(Activation port) {
+        plan.address();
+        MemorySegment memory = ports.get(port.buffer());
+        if (memory == null) {
+            throw new IllegalArgumentException("neither an input nor an output: " + port);
+        }
+        return memory;
+    }
+
+    @Override
+    public void payload(int image, MemorySegment payload, int symbolChecksum) {
+        throw new UnsupportedOperationException("payload");
+    }
+
+    @Override
+    public synchronized void execute() {
+        backend.address(); // a closed backend or layer throws here, before native code would read freed memory
+        for (int i = 0; i < layers.size(); i++) {
+            layers.get(i).address();
+        }
+        int status;
+        try {
+            status = (int) ComneckLibrary.FUNCTIONS.planExecute().invokeExact(plan.address());
+            if (status == ComneckLibrary.OK) {
+                status = (int)
+                        ComneckLibrary.FUNCTIONS.planNanos().invokeExact(plan.address(), nanos, nanos.byteSize() / 8);
+            }
+        } catch (RuntimeException e) {
+            throw e;
+        } catch (Throwable t) {
+            throw ComneckLibrary.linkage(t);
+        }
+        ComneckLibrary.check(status);
+    }
+
+    @Override
+    public DamagedDataException damage(int image) {
+        return null;
+    }
+
+    @Override
+    public long stageNanos(int stage) {
+        return nanos.getAtIndex(JAVA_LONG, stage);
+    }
+
+    @Override
+    public long bytes() {
+        plan.address();
+        return bytes;
+    }
+
+    @Override
+    public synchronized void close() {
+        if (!closed) {
+            closed = true;
+            plan.close();
+            arena.close();
+        }
+    }
+}

@@ -1,0 +1,354 @@
+package org.comneck.backend.cpu;
+
+import static java.lang.foreign.ValueLayout.ADDRESS;
+import static java.lang.foreign.ValueLayout.JAVA_INT;
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
+
+import java.lang.foreign.Arena;
+import java.lang.foreign.MemorySegment;
+import java.util.ArrayList;
+import java.util.HashSet;
+import java.util.List;
+import java.util.Set;
+import org.comneck.backend.Activation;
+import org.comneck.backend.Backend;
+import org.comneck.backend.Function;
+import org.comneck.backend.Grid;
+import org.comneck.backend.Layer;
+import org.comneck.backend.Run;
+import org.comneck.backend.RunBuilder;
+import org.comneck.backend.StepChecks;
+import org.comneck.tensor.ElementType;
+import org.comneck.tensor.Tensor;
+
+/** Records each operation as one step of a native plan. The plan checks all bounds once more. */
+final class CpuRunBuilder implements RunBuilder {
+    /** A buffer's place in the run's memory. */
+    record Buffer(long offset, long bytes) {}
+
+    /** One call into the library; only a wrongly declared one throws. */
+    private interface Call {
+        int invoke(ComneckLibrary.Functions functions, MemorySegment plan, Arena arena) throws Throwable;
+    }
+
+    private final CpuBackend backend;
+    private final NativeHandle plan;
+    private final BufferLayout layout = new BufferLayout();
+    private final List<Buffer> buffers = new ArrayList<>();
+    private final Set<Integer> released = new HashSet<>();
+    private final Set<Integer> ports = new HashSet<>();
+    private final List<CpuLayer> layers = new ArrayList<>();
+    private int stages;
+    private boolean built;
+
+    CpuRunBuilder(CpuBackend backend) {
+        this.backend = backend;
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment out = arena.allocate(ADDRESS);
+            ComneckLibrary.check((int) ComneckLibrary.FUNCTIONS.planCreate().invokeExact(backend.address(), out));
+            plan = new NativeHandle("run", out.get(ADDRESS, 0), ComneckLibrary.FUNCTIONS.planDestroy());
+        } catch (RuntimeException e) {
+            throw e;
+        } catch (Throwable t) {
+            throw ComneckLibrary.linkage(t);
+        }
+    }
+
+    @Override
+    public Activation buffer(ElementType type, Grid grid, int images, int height, int width, int channels) {
+        recording();
+        if (images < 1 || height < 1 || width < 1 || channels < 1) {
+            throw new IllegalArgumentException(
+                    "a buffer of " + images + "x" + height + "x" + width + "x" + channels + " elements");
+        }
+        Natives.code(type);
+        long elements = Math.multiplyExact(Math.multiplyExact((long) images, grid.positions(height, width)), channels);
+        long bytes = Math.multiplyExact(elements, type.bytes());
+        buffers.add(new Buffer(layout.allocate(bytes), bytes));
+        return new Activation(buffers.size() - 1, type, grid, images, height, width, channels, 0, channels);
+    }
+
+    @Override
+    public void release(Activation activation) {
+        Buffer buffer = of(activation);
+        if (!ports.contains(activation.buffer())) {
+            released.add(activation.buffer());
+            layout.release(buffer.offset(), buffer.bytes());
+        }
+    }
+
+    @Override
+    public Activation input(ElementType type, int images, int height, int width, int channels) {
+        Activation activation = buffer(type, Grid.FULL, images, height, width, channels);
+        ports.add(activation.buffer());
+        return activation;
+    }
+
+    @Override
+    public void output(Activation activation) {
+        of(activation);
+        ports.add(activation.buffer());
+    }
+
+    @Override
+    public int stage(String name) {
+        int[] number = new int[1];
+        step((f, p, arena) -> {
+            MemorySegment out = arena.allocate(JAVA_INT);
+            int status = (int) f.planStage().invokeExact(p, out);
+            number[0] = out.get(JAVA_INT, 0);
+            return status;
+        });
+        stages = number[0] + 1;
+        return number[0];
+    }
+
+    @Override
+    public void convolution(
+            Layer layer,
+            List<Activation> sources,
+            int[] absent,
+            Activation residual,
+            Function function,
+            Activation destination) {
+        if (!(layer instanceof CpuLayer own) || own.backend() != backend) {
+            throw new IllegalArgumentException("a layer of another backend: " + layer);
+        }
+        StepChecks.convolution(layer, sources, absent, residual, destination);
+        step((f, p, arena) -> {
+            MemorySegment views = arena.allocate(ComneckLibrary.VIEW, sources.size());
+            int missing = 0;
+            for (int i = 0; i < sources.size(); i++) {
+                MemorySegment view = views.asSlice(i * ComneckLibrary.VIEW.byteSize(), ComneckLibrary.VIEW);
+                Activation source = sources.get(i);
+                if (source == null) {
+                    view.set(JAVA_INT, 36, absent[missing++]);
+                } else {
+                    write(view, source);
+                }
+            }
+            MemorySegment added = residual == null ? MemorySegment.NULL : view(arena, residual);
+            return (int) f.planConvolution()
+                    .invokeExact(
+                            p, own.address(), views, sources.size(), added, function.code(), view(arena, destination));
+        });
+        layers.add(own);
+    }
+
+    @Override
+    public void gate(Activation a, Activation b, Activation x, Activation destination) {
+        for (Activation operand : List.of(a, b, x, destination)) {
+            StepChecks.values(operand, "operand");
+            StepChecks.same("operands", operand, destination);
+        }
+        step((f, p, arena) -> (int)
+                f.planGate().invokeExact(p, view(arena, a), view(arena, b), view(arena, x), view(arena, destination)));
+    }
+
+    @Override
+    public void add(Activation a, Activation b, Activation destination) {
+        for (Activation operand : List.of(a, b, destination)) {
+            StepChecks.values(operand, "operand");
+            StepChecks.same("operands", operand, destination);
+        }
+        step((f, p, arena) ->
+                (int) f.planAdd().invokeExact(p, view(arena, a), view(arena, b), view(arena, destination)));
+    }
+
+    @Override
+    public void scale(Activation source, Activation gains, Activation destination) {
+        StepChecks.scale(source, gains, destination);
+        step((f, p, arena) ->
+                (int) f.planScale().invokeExact(p, view(arena, source), view(arena, gains), view(arena, destination)));
+    }
+
+    @Override
+    public void copy(Activation source, Activation destination) {
+        StepChecks.values(source, "source");
+        StepChecks.values(destination, "destination");
+        StepChecks.same("source and destination", source, destination);
+        step((f, p, arena) -> (int) f.planCopy().invokeExact(p, view(arena, source), view(arena, destination)));
+    }
+
+    @Override
+    public void layerNorm(Activation source, Tensor weight, Tensor bias, float epsilon, Activation destination) {
+        StepChecks.values(source, "source");
+        StepChecks.values(destination, "destination");
+        StepChecks.same("source and destination", source, destination);
+        StepChecks.vector(weight, source.channels(), "weight");
+        StepChecks.vector(bias, source.channels(), "bias");
+        step((f, p, arena) -> {
+            MemorySegment w = Natives.floats(arena, weight);
+            MemorySegment b = Natives.floats(arena, bias);
+            return (int) f.planLayerNorm()
+                    .invokeExact(
+                            p,
+                            view(arena, source),
+                            w,
+                            w.byteSize(),
+                            b,
+                            b.byteSize(),
+                            epsilon,
+                            view(arena, destination));
+        });
+    }
+
+    @Override
+    public void attention(Activation qkv, int heads, Activation destination) {
+        StepChecks.attention(qkv, heads, destination);
+        step((f, p, arena) ->
+                (int) f.planAttention().invokeExact(p, view(arena, qkv), heads, view(arena, destination)));
+    }
+
+    @Override
+    public void embed(Activation source, Tensor classToken, Tensor positions, Activation destination) {
+        StepChecks.embed(source, classToken, positions, destination);
+        step((f, p, arena) -> {
+            MemorySegment token = classToken == null ? MemorySegment.NULL : Natives.floats(arena, classToken);
+            MemorySegment table = Natives.floats(arena, positions);
+            return (int) f.planEmbed()
+                    .invokeExact(
+                            p,
+                            view(arena, source),
+                            token,
+                            token.byteSize(),
+                            table,
+                            table.byteSize(),
+                            view(arena, destination));
+        });
+    }
+
+    @Override
+    public void selectTokens(Activation source, int first, Activation destination) {
+        StepChecks.selectTokens(source, first, destination);
+        step((f, p, arena) ->
+                (int) f.planSelectTokens().invokeExact(p, view(arena, source), first, view(arena, destination)));
+    }
+
+    @Override
+    public void normalize(Activation pixels, float[] mean, float[] deviation, Activation destination) {
+        StepChecks.pixels(pixels, destination);
+        if (mean.length != pixels.channels() || deviation.length != pixels.channels()) {
+            throw new IllegalArgumentException(
+                    mean.length + " means and " + deviation.length + " deviations for " + pixels);
+        }
+        step((f, p, arena) -> {
+            MemorySegment m = Natives.floats(arena, mean);
+            MemorySegment d = Natives.floats(arena, deviation);
+            return (int) f.planNormalize()
+                    .invokeExact(p, view(arena, pixels), m, m.byteSize(), d, d.byteSize(), view(arena, destination));
+        });
+    }
+
+    @Override
+    public void toPixels(Activation source, Activation pixels) {
+        StepChecks.pixels(pixels, source);
+        step((f, p, arena) -> (int) f.planToPixels().invokeExact(p, view(arena, source), view(arena, pixels)));
+    }
+
+    @Override
+    public void quantizeFactorized(Activation z, Tensor medians, Activation symbols, Activation zHat) {
+        throw new UnsupportedOperationException("quantizeFactorized");
+    }
+
+    @Override
+    public void quantizeGaussian(
+            Activation y,
+            Activation parameters,
+            Tensor thresholds,
+            Activation indices,
+            Activation symbols,
+            Activation yHat) {
+        throw new UnsupportedOperationException("quantizeGaussian");
+    }
+
+    @Override
+    public void payloads(int images, long symbols) {
+        throw new UnsupportedOperationException("payloads");
+    }
+
+    @Override
+    public void decodeFactorized(Backend.Tables tables, Tensor medians, Activation symbols, Activation zHat) {
+        throw new UnsupportedOperationException("decodeFactorized");
+    }
+
+    @Override
+    public void decodeGaussian(
+            Backend.Tables tables, Activation parameters, Tensor thresholds, Activation symbols, Activation yHat) {
+        throw new UnsupportedOperationException("decodeGaussian");
+    }
+
+    @Override
+    public void finishPayloads() {
+        throw new UnsupportedOperationException("finishPayloads");
+    }
+
+    @Override
+    public Run build() {
+        MemorySegment[] memory = new MemorySegment[1];
+        long[] bytes = new long[1];
+        step((f, p, arena) -> {
+            MemorySegment out = arena.allocate(ADDRESS);
+            ComneckLibrary.check((int) f.planSeal().invokeExact(p, layout.bytes(), out));
+            memory[0] = out.get(ADDRESS, 0);
+            MemorySegment total = arena.allocate(JAVA_LONG);
+            int status = (int) f.planBytes().invokeExact(p, total);
+            bytes[0] = total.get(JAVA_LONG, 0);
+            return status;
+        });
+        built = true;
+        return new CpuRun(
+                backend, plan, memory[0].reinterpret(layout.bytes()), buffers, ports, layers, stages, bytes[0]);
+    }
+
+    /** Adds a step. The library's misuse status becomes an IllegalArgumentException. */
+    private void step(Call call) {
+        recording();
+        try (Arena arena = Arena.ofConfined()) {
+            ComneckLibrary.check(call.invoke(ComneckLibrary.FUNCTIONS, plan.address(), arena));
+        } catch (RuntimeException | Error e) {
+            throw e;
+        } catch (Throwable t) {
+            throw ComneckLibrary.linkage(t);
+        }
+    }
+
+    /** A {@code comneck_view} of an activation. */
+    private MemorySegment view(Arena arena, Activation activation) {
+        MemorySegment view = arena.allocate(ComneckLibrary.VIEW);
+        write(view, activation);
+        return view;
+    }
+
+    private void write(MemorySegment view, Activation a) {
+        Buffer buffer = of(a);
+        view.set(JAVA_LONG, 0, buffer.offset());
+        view.set(JAVA_LONG, 8, buffer.bytes());
+        int[] values = {
+            Natives.code(a.type()),
+            a.grid().code(),
+            a.images(),
+            a.height(),
+            a.width(),
+            a.channels(),
+            a.channelOffset(),
+            a.channelStride()
+        };
+        MemorySegment.copy(values, 0, view, JAVA_INT, 16, values.length);
+    }
+
+    private Buffer of(Activation activation) {
+        recording();
+        int number = activation.buffer();
+        if (number < 0 || number >= buffers.size() || released.contains(number)) {
+            throw new IllegalArgumentException("not a buffer of this run, or released: " + activation);
+        }
+        return buffers.get(number);
+    }
+
+    private void recording() {
+        if (built) {
+            throw new IllegalStateException("the run is built");
+        }
+    }
+}
