@@ -20,7 +20,7 @@ struct Case {
   uint64_t golden;  // FNV-1a over the results' words; CanonicalMathTest.java holds the same numbers
 };
 
-constexpr Case CASES[] = {
+constexpr Case kCases[] = {
     {FunctionCode::EXP, "exp", 0xF18A58F4636B8988},
     {FunctionCode::SIGMOID, "sigmoid", 0x3BE5FE39C9661D74},
     {FunctionCode::QUICK_GELU, "quickGelu", 0x66F24C0B4890885E},
@@ -54,7 +54,7 @@ uint64_t checksum(const std::vector<float> &y) {
   return h;
 }
 
-void sameBits(const char *what, const std::vector<float> &x, const std::vector<float> &expected, const std::vector<float> &got) {
+void same_bits(const char *what, const std::vector<float> &x, const std::vector<float> &expected, const std::vector<float> &got) {
   for (size_t i = 0; i < x.size(); i++) {
     uint32_t a = std::bit_cast<uint32_t>(expected[i]);
     uint32_t b = std::bit_cast<uint32_t>(got[i]);
@@ -73,7 +73,7 @@ void accurate(const char *name, FunctionCode function, double low, double high, 
   for (int i = 0; i <= 200000; i++) {
     x.push_back(static_cast<float>(low + (high - low) * i / 200000));
   }
-  comneck::applyFunctionPortable(function, x.data(), y.data(), static_cast<int64_t>(x.size()));
+  comneck::apply_function_portable(function, x.data(), y.data(), static_cast<int64_t>(x.size()));
   double worst = 0;
   for (size_t i = 0; i < x.size(); i++) {
     double e = exact(static_cast<double>(x[i]));
@@ -94,23 +94,23 @@ int main() {
   std::vector<float> x = inputs();
   int64_t n = static_cast<int64_t>(x.size());
   bool damaged = false;
-  for (const Case &c : CASES) {
+  for (const Case &c : kCases) {
     std::vector<float> portable(x.size()), other(x.size());
-    comneck::applyFunctionPortable(c.function, x.data(), portable.data(), n);
+    comneck::apply_function_portable(c.function, x.data(), portable.data(), n);
     for (float v : portable) {
       CHECK(v == v || std::bit_cast<uint32_t>(v) == 0x7FC00000u);
     }
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-      comneck::applyFunctionAvx2(c.function, x.data(), other.data(), n);
-      sameBits(c.name, x, portable, other);
+      comneck::apply_function_avx2(c.function, x.data(), other.data(), n);
+      same_bits(c.name, x, portable, other);
     } else {
       std::printf("AVX2 absent: skipped\n");
     }
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl")) {
       std::fill(other.begin(), other.end(), 0.0f);
-      comneck::applyFunctionAvx512(c.function, x.data(), other.data(), n);
-      sameBits(c.name, x, portable, other);
+      comneck::apply_function_avx512(c.function, x.data(), other.data(), n);
+      same_bits(c.name, x, portable, other);
     } else {
       std::printf("AVX-512 absent: skipped\n");
     }

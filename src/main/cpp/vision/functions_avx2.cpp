@@ -1,5 +1,5 @@
 #include "vision/functions.h"
 
-void comneck::applyFunctionAvx2(FunctionCode function, const float *x, float *y, int64_t n) {
-  applyFunction<Avx2Lanes>(function, x, y, n);
+void comneck::apply_function_avx2(FunctionCode function, const float *x, float *y, int64_t n) {
+  apply_function<Avx2Lanes>(function, x, y, n);
 }

@@ -1,5 +1,5 @@
 #include "vision/functions.h"
 
-void comneck::applyFunctionPortable(FunctionCode function, const float *x, float *y, int64_t n) {
-  applyFunction<PortableLanes>(function, x, y, n);
+void comneck::apply_function_portable(FunctionCode function, const float *x, float *y, int64_t n) {
+  apply_function<PortableLanes>(function, x, y, n);
 }
