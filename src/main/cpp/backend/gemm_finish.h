@@ -18,17 +18,17 @@ template <class L, class Function>
 [[gnu::always_inline]] inline void finish_with(const FinishCall &call, Function function) {
   for (int32_t r = 0; r < call.rows; ++r) {
     const float *acc = call.acc + r * kMaxColumns;
-    for (int32_t c = 0; c < call.columns; c += L::WIDTH) {
+    for (int32_t c = 0; c < call.columns; c += L::kWidth) {
       const int32_t left = call.columns - c;
-      const bool whole = left >= L::WIDTH;
+      const bool whole = left >= L::kWidth;
       typename L::Float x = L::load(acc + c);  // the accumulators are padded
       if (call.residual[r] != nullptr) {
         if (call.residual_type == COMNECK_F32) {
           const float *from = reinterpret_cast<const float *>(call.residual[r]) + c;
-          x = L::add(x, whole ? L::load(from) : L::loadPart(from, left));
+          x = L::add(x, whole ? L::load(from) : L::load_part(from, left));
         } else {
           const uint16_t *from = reinterpret_cast<const uint16_t *>(call.residual[r]) + c;
-          x = L::add(x, whole ? L::loadBf16(from) : L::loadBf16Part(from, left));
+          x = L::add(x, whole ? L::load_bf16(from) : L::load_bf16_part(from, left));
         }
       }
       x = function(x);
@@ -37,14 +37,14 @@ template <class L, class Function>
         if (whole) {
           L::store(to, x);
         } else {
-          L::storePart(to, x, left);
+          L::store_part(to, x, left);
         }
       } else {
         uint16_t *to = reinterpret_cast<uint16_t *>(call.destination[r]) + c;
         if (whole) {
-          L::storeBf16(to, x);
+          L::store_bf16(to, x);
         } else {
-          L::storeBf16Part(to, x, left);
+          L::store_bf16_part(to, x, left);
         }
       }
     }
@@ -58,7 +58,7 @@ void finish_tile(const FinishCall &call) {
     case COMNECK_RELU:
       return finish_with<L>(call, [](F x) { return canonical::relu<L>(x); });
     case COMNECK_QUICK_GELU:
-      return finish_with<L>(call, [](F x) { return canonical::quickGelu<L>(x); });
+      return finish_with<L>(call, [](F x) { return canonical::quick_gelu<L>(x); });
     case COMNECK_GELU:
       return finish_with<L>(call, [](F x) { return canonical::gelu<L>(x); });
     default:
