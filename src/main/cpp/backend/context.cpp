@@ -22,6 +22,16 @@ const GemmKernels &bf16_kernels(int32_t isa, bool instructions) {
   return gemm_bf16_portable();
 }
 
+const VisionKernels &vision_kernels(int32_t isa, bool instructions) {
+#if defined(__x86_64__)
+  if (isa == COMNECK_ISA_AVX512) return instructions ? vision_avx512bf16() : vision_avx512();
+  if (isa == COMNECK_ISA_AVX2) return vision_avx2();
+#endif
+  (void)isa;
+  (void)instructions;
+  return vision_portable();
+}
+
 }  // namespace
 
 int32_t best_isa() {
@@ -53,4 +63,5 @@ comneck_context::comneck_context(int32_t threads, int32_t chosen_isa)
       bf16_instructions(chosen_isa == COMNECK_ISA_AVX512 && comneck::has_avx512_bf16()),
       f32(comneck::f32_kernels(isa)),
       bf16(comneck::bf16_kernels(isa, bf16_instructions)),
+      vision(comneck::vision_kernels(isa, bf16_instructions)),
       pool(threads) {}

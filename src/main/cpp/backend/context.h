@@ -8,6 +8,7 @@
 #include "backend/gemm.h"
 #include "backend/thread_pool.h"
 #include "comneck.h"
+#include "vision/vision.h"
 
 namespace comneck {
 
@@ -24,6 +25,7 @@ struct comneck_context {
   const bool bf16_instructions;
   const comneck::GemmKernels &f32;
   const comneck::GemmKernels &bf16;
+  const comneck::VisionKernels &vision;
   std::mutex turn;  // held by whoever uses the pool
   comneck::ThreadPool pool;
 };
