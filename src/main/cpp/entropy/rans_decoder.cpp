@@ -1,0 +1,230 @@
+#include "entropy/rans_decoder.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+
+#include "comneck.h"
+#include "entropy/checksum.h"
+#include "entropy/rans_isa.h"
+
+namespace comneck {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "words and bits are read as they lie in memory");
+
+// Little-endian base-128, at most 31 bits, shortest form only. Advances *at past it; false where it is not one.
+bool read_varint(const uint8_t *payload, int64_t bytes, int64_t *at, int64_t *value) {
+  uint64_t sum = 0;
+  for (int shift = 0; shift < 35; shift += 7) {
+    if (*at == bytes) return false;
+    const uint8_t b = payload[(*at)++];
+    sum |= static_cast<uint64_t>(b & 0x7F) << shift;
+    if (b < 0x80) {
+      *value = static_cast<int64_t>(sum);
+      return sum <= INT32_MAX && (b != 0 || shift == 0);
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+RansDecoder::RansDecoder(int32_t isa) : lanes_{} {
+  switch (rans_isa(isa)) {
+    case kIsaAvx512: decode_rounds_ = decode_rounds_avx512; break;
+    case kIsaAvx2: decode_rounds_ = decode_rounds_avx2; break;
+    default: decode_rounds_ = decode_rounds_portable; break;
+  }
+  damaged(-1, "no payload was handed over");
+}
+
+void RansDecoder::reserve(int64_t bytes) {
+  words_.reserve(static_cast<size_t>(bytes / 2 + kMaxSubstreams * kPaddingWords));
+  bits_.reserve(static_cast<size_t>(bytes + 8));
+}
+
+int32_t RansDecoder::damaged(int64_t offset, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  std::vsnprintf(message_, sizeof message_, format, arguments);
+  va_end(arguments);
+  offset_ = offset;
+  ready_ = false;
+  return COMNECK_DAMAGED;
+}
+
+int32_t RansDecoder::start(const uint8_t *payload, int64_t bytes) {
+  ready_ = true;
+  message_[0] = 0;
+  offset_ = -1;
+  checksum_ = 0;
+  return read_head(payload, bytes);
+}
+
+// byte 0: substreams - 1 | varint: bytes of the bit section | varints: words of each substream but the last | bits | words
+int32_t RansDecoder::read_head(const uint8_t *payload, int64_t bytes) {
+  if (bytes <= 0) return damaged(0, "the payload is empty");
+  substreams_ = (payload[0] & 0x1F) + 1;
+  if ((payload[0] & 0xE0) != 0) return damaged(0, "the payload's first byte has bits that must be 0");
+  int64_t at = 1;
+  int64_t bit_bytes;
+  if (!read_varint(payload, bytes, &at, &bit_bytes)) return damaged(at, "a length in the payload's head is not possible");
+  int64_t words[kMaxSubstreams];
+  int64_t total = 0;
+  for (int32_t s = 0; s + 1 < substreams_; s++) {
+    if (!read_varint(payload, bytes, &at, &words[s])) return damaged(at, "a length in the payload's head is not possible");
+    total += words[s];
+  }
+  const int64_t left = bytes - at - bit_bytes - 2 * total;
+  if (left < 0 || left % 2 != 0) {
+    return damaged(at, "the payload's sections do not add up to its %lld bytes", static_cast<long long>(bytes));
+  }
+  words[substreams_ - 1] = left / 2;
+  total += left / 2;
+
+  bits_.resize(static_cast<size_t>(bit_bytes + 8));
+  if (bit_bytes > 0) std::memcpy(bits_.data(), payload + at, static_cast<size_t>(bit_bytes));
+  std::memset(bits_.data() + bit_bytes, 0, 8);
+  bits_offset_ = at;
+  bit_ = 0;
+  bit_end_ = 8 * bit_bytes;
+
+  words_.resize(static_cast<size_t>(total + int64_t{substreams_} * kPaddingWords));
+  int64_t from = at + bit_bytes;
+  int64_t to = 0;
+  for (int32_t s = 0; s < substreams_; s++) {
+    words_start_[s] = to;
+    words_offset_[s] = from;
+    if (words[s] > 0) std::memcpy(words_.data() + to, payload + from, static_cast<size_t>(2 * words[s]));
+    std::memset(words_.data() + to + words[s], 0, 2 * kPaddingWords);
+    lanes_.word[s] = words_.data() + to;
+    words_end_[s] = words_.data() + to + words[s];
+    from += 2 * words[s];
+    to += words[s] + kPaddingWords;
+  }
+
+  for (int32_t i = 0; i < substreams_ * kLanes; i++) {
+    uint32_t more = 0;
+    uint32_t low = 0;
+    uint32_t high = 0;
+    if (!bits(4, &more) || !bits(16, &low) || !bits(static_cast<int32_t>(more), &high)) {
+      return damaged(bits_offset_ + bit_bytes, "the payload's bit section is too short");
+    }
+    lanes_.state[i] = ((1u << more) | high) << 16 | low;
+  }
+  return COMNECK_OK;
+}
+
+// The next count <= 16 bits, lowest first.
+bool RansDecoder::bits(int32_t count, uint32_t *value) {
+  if (bit_end_ - bit_ < count) return false;
+  uint64_t eight;
+  std::memcpy(&eight, bits_.data() + bit_ / 8, 8);
+  *value = static_cast<uint32_t>(eight >> (bit_ % 8)) & ((1u << count) - 1);
+  bit_ += count;
+  return true;
+}
+
+int32_t RansDecoder::decode(const RansTables &tables, const uint8_t *indices, int16_t *symbols, int64_t count) {
+  const int64_t round = substreams_ * kLanes;
+  int64_t done = 0;
+  int32_t status = ready_ ? COMNECK_OK : COMNECK_DAMAGED;
+  while (status == COMNECK_OK && count - done >= round) {
+    const int32_t rounds = static_cast<int32_t>(std::min<int64_t>(kRounds, (count - done) / round));
+    const bool slow =
+        decode_rounds_(&lanes_, substreams_, round, tables.entries.data(), indices + done, symbols + done, rounds);
+    status = settle(tables, indices + done, symbols + done, rounds * round, slow);
+    done += rounds * round;
+  }
+  if (status == COMNECK_OK && done < count) {  // the last round: some whole substreams, then some lanes of one more
+    const int64_t rest = count - done;
+    const int32_t whole = static_cast<int32_t>(rest / kLanes);
+    bool slow = whole > 0 &&
+                decode_rounds_(&lanes_, whole, round, tables.entries.data(), indices + done, symbols + done, 1);
+    for (int64_t i = int64_t{whole} * kLanes; i < rest; i++) {
+      symbols[done + i] = decode_symbol(&lanes_.state[i], &lanes_.word[whole],
+                                        tables.entries.data() + int64_t{indices[done + i]} * kSlots, &slow);
+    }
+    status = settle(tables, indices + done, symbols + done, rest, slow);
+  }
+  if (status != COMNECK_OK && count > 0) std::memset(symbols, 0, static_cast<size_t>(2 * count));
+  return status;
+}
+
+// After at most kRounds rounds: no substream may have read beyond its end, and slow symbols get their values.
+int32_t RansDecoder::settle(const RansTables &tables, const uint8_t *indices, int16_t *symbols, int64_t count, bool slow) {
+  for (int32_t s = 0; s < substreams_; s++) {
+    if (lanes_.word[s] > words_end_[s]) {
+      return damaged(words_offset_[s] + 2 * (words_end_[s] - words_.data() - words_start_[s]),
+                     "substream %d of the payload ends too early", s);
+    }
+  }
+  if (slow) {
+    for (int64_t i = 0; i < count; i++) {
+      if (symbols[i] < kSlowEnd) {
+        const int32_t status = settle_slow(tables, indices[i], symbols[i] - kSlowMark, symbols + i);
+        if (status != COMNECK_OK) return status;
+      }
+    }
+  }
+  checksum_ = crc32c(checksum_, symbols, 2 * count);
+  return COMNECK_OK;
+}
+
+int32_t RansDecoder::settle_slow(const RansTables &tables, int32_t table, int32_t slot, int16_t *symbol) {
+  const RansTables::Shape &shape = tables.shapes[static_cast<size_t>(table)];
+  const uint16_t *starts = tables.starts.data() + int64_t{table} * (kTableSymbols + 1);
+  const int32_t q = static_cast<int32_t>(std::upper_bound(starts, starts + shape.count + 1, slot) - starts) - 1;
+  const int64_t at = bits_offset_ + bit_ / 8;
+  uint32_t value = 0;
+  if (q < shape.count) {
+    if (!bits(shape.shift, &value)) return damaged(bits_offset_ + bit_end_ / 8, "the payload's bit section is too short");
+    *symbol = static_cast<int16_t>((shape.first + q) * (1 << shape.shift) + static_cast<int32_t>(value));
+    return COMNECK_OK;
+  }
+  // sign, then the distance from the table's end (at least 1) as an Elias gamma code
+  uint32_t negative = 0;
+  if (!bits(1, &negative)) return damaged(bits_offset_ + bit_end_ / 8, "the payload's bit section is too short");
+  int32_t zeros = 0;
+  for (uint32_t one = 0; zeros <= 16; zeros++) {
+    if (!bits(1, &one)) return damaged(bits_offset_ + bit_end_ / 8, "the payload's bit section is too short");
+    if (one != 0) break;
+  }
+  if (zeros > 16) return damaged(at, "an escape in the payload exceeds 16 bits");
+  if (!bits(zeros, &value)) return damaged(bits_offset_ + bit_end_ / 8, "the payload's bit section is too short");
+  const int32_t distance = static_cast<int32_t>((1u << zeros) | value);
+  const int32_t low = shape.first * (1 << shape.shift);
+  const int32_t high = (shape.first + shape.count) * (1 << shape.shift) - 1;
+  const int32_t escaped = negative != 0 ? low - distance : high + distance;
+  if (escaped < INT16_MIN || escaped > INT16_MAX) return damaged(at, "an escape in the payload exceeds 16 bits");
+  *symbol = static_cast<int16_t>(escaped);
+  return COMNECK_OK;
+}
+
+int32_t RansDecoder::finish(uint32_t symbol_checksum) {
+  if (!ready_) return COMNECK_DAMAGED;
+  for (int32_t s = 0; s < substreams_; s++) {
+    const int64_t offset = words_offset_[s] + 2 * (lanes_.word[s] - words_.data() - words_start_[s]);
+    if (lanes_.word[s] != words_end_[s]) {
+      return damaged(offset, "substream %d of the payload holds more than its symbols", s);
+    }
+    for (int32_t lane = 0; lane < kLanes; lane++) {
+      if (lanes_.state[s * kLanes + lane] != kStateLow) {
+        return damaged(offset, "lane %d of substream %d does not end where encoding began", lane, s);
+      }
+    }
+  }
+  uint32_t rest = 0;
+  if (bit_end_ - bit_ >= 8 || !bits(static_cast<int32_t>(bit_end_ - bit_), &rest) || rest != 0) {
+    return damaged(bits_offset_ + bit_ / 8, "the payload's bit section holds more than its symbols");
+  }
+  if (checksum_ != symbol_checksum) {
+    return damaged(-1, "the decoded symbols are not the encoder's: checksum %08x instead of %08x", checksum_, symbol_checksum);
+  }
+  return COMNECK_OK;
+}
+
+}  // namespace comneck
