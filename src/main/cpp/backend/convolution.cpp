@@ -6,6 +6,7 @@
 #include "backend/convolution.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "backend/bits.h"
@@ -28,27 +29,30 @@ struct Source {
   int32_t first;        // unit of the layer's input where it starts
 };
 
-struct PhaseWork {
-  const Phase *phase;
-  int32_t height;  // of the phase's own grid
-  int32_t width;
-  int64_t rows;    // positions x images
-  int64_t first_task;
-  int64_t row_blocks;
-};
-
-struct PanelGroup {
-  int32_t first;
-  int32_t count;
-  int32_t vectors;
-};
-
 // Where row r of a tile lies.
 struct Row {
   int64_t image;
   int64_t position;  // of the destination
   int32_t y;         // on the phase's grid; for half grids on the full one
   int32_t x;
+};
+
+struct PhaseWork {
+  const Phase *phase;
+  int32_t height;  // of the phase's own grid
+  int32_t width;
+  int64_t positions;
+  int64_t rows;  // positions x images
+  int64_t first_task;
+  int64_t row_blocks;
+  // Small grids: positions sorted by which taps they have, so that few tiles compute a tap for the sake of some of their rows only.
+  std::vector<Row> order;
+};
+
+struct PanelGroup {
+  int32_t first;
+  int32_t count;
+  int32_t vectors;
 };
 
 class Convolution final : public Step {
@@ -132,20 +136,55 @@ class Convolution final : public Step {
     return {0, p, 2 * pair + 1, 2 * (within - even) + 1 - shift};
   }
 
-  void locate(const PhaseWork &work, int64_t index, Row &row) const {
-    const int64_t positions = int64_t{work.height} * work.width;
-    if (destination.grid == COMNECK_FULL) {
-      row.image = index / positions;
-      const int64_t p = index % positions;
-      row.y = static_cast<int32_t>(p / work.width);
-      row.x = static_cast<int32_t>(p % work.width);
-      row.position = (int64_t{row.y} * layer->output_step + work.phase->y) * destination.width +
-                     int64_t{row.x} * layer->output_step + work.phase->x;
-    } else {
-      const int64_t half = positions_of(destination);
-      const int64_t image = index / half;
-      row = half_grid_row(destination.grid, destination.width, index % half);
-      row.image = image;
+ public:
+  // Position p of a phase in raster order.
+  Row raster_row(const PhaseWork &work, int64_t p) const {
+    if (destination.grid != COMNECK_FULL) return half_grid_row(destination.grid, destination.width, p);
+    Row row{0, 0, static_cast<int32_t>(p / work.width), static_cast<int32_t>(p % work.width)};
+    row.position = full_position(work, row);
+    return row;
+  }
+
+ private:
+  int64_t full_position(const PhaseWork &work, const Row &row) const {
+    return (int64_t{row.y} * layer->output_step + work.phase->y) * destination.width + int64_t{row.x} * layer->output_step +
+           work.phase->x;
+  }
+
+  // Rows index .. index + count - 1 of a phase, all images.
+  void locate(const PhaseWork &work, int64_t index, int32_t count, Row *rows) const {
+    int64_t image = index / work.positions;
+    int64_t p = index % work.positions;
+    if (!work.order.empty()) {
+      for (int32_t r = 0; r < count; ++r) {
+        rows[r] = work.order[static_cast<size_t>(p)];
+        rows[r].image = image;
+        if (++p == work.positions) {
+          p = 0;
+          ++image;
+        }
+      }
+      return;
+    }
+    Row row = raster_row(work, p);
+    row.image = image;
+    for (int32_t r = 0;;) {
+      rows[r] = row;
+      if (++r == count) return;
+      if (++p == work.positions) {
+        p = 0;
+        row = raster_row(work, 0);
+        row.image = ++image;
+      } else if (destination.grid != COMNECK_FULL) {
+        row = half_grid_row(destination.grid, destination.width, p);
+        row.image = image;
+      } else if (++row.x < work.width) {
+        row.position += layer->output_step;
+      } else {
+        row.x = 0;
+        ++row.y;
+        row.position = full_position(work, row);
+      }
     }
   }
 
@@ -153,20 +192,38 @@ class Convolution final : public Step {
   int64_t list_segments(const Execution &execution, const Phase &phase, const Row *rows, int32_t count, int64_t k0, int64_t k1,
                         Segment *segments) const {
     const int64_t units = layer->units;
+    const int32_t step = layer->input_step;
     const uint32_t all = (1u << count) - 1;
+    int64_t origins[kMaxRows];  // where tap (0, 0) lies
+    int32_t top = INT32_MAX, bottom = INT32_MIN, left = INT32_MAX, right = INT32_MIN;
+    for (int32_t r = 0; r < count; ++r) {
+      const int32_t y = rows[r].y * step;
+      const int32_t x = rows[r].x * step;
+      origins[r] = (rows[r].image * input_height + y) * input_width + x;
+      top = std::min(top, y);
+      bottom = std::max(bottom, y);
+      left = std::min(left, x);
+      right = std::max(right, x);
+    }
     int64_t listed = 0;
     int64_t positions[kMaxRows];
     for (int64_t t = k0 / units; t * units < k1; ++t) {
       const Tap &tap = phase.taps[static_cast<size_t>(t)];
+      const int64_t shift = int64_t{tap.dy} * input_width + tap.dx;
       uint32_t taking_part = 0;
       int32_t sample = 0;
-      for (int32_t r = 0; r < count; ++r) {
-        const int32_t y = rows[r].y * layer->input_step + tap.dy;
-        const int32_t x = rows[r].x * layer->input_step + tap.dx;
-        positions[r] = (rows[r].image * input_height + y) * input_width + x;
-        if (y >= 0 && y < input_height && x >= 0 && x < input_width) {
-          taking_part |= 1u << r;
-          sample = r;
+      if (top + tap.dy >= 0 && bottom + tap.dy < input_height && left + tap.dx >= 0 && right + tap.dx < input_width) {
+        taking_part = all;
+        for (int32_t r = 0; r < count; ++r) positions[r] = origins[r] + shift;
+      } else {
+        for (int32_t r = 0; r < count; ++r) {
+          const int32_t y = rows[r].y * step + tap.dy;
+          const int32_t x = rows[r].x * step + tap.dx;
+          positions[r] = origins[r] + shift;
+          if (y >= 0 && y < input_height && x >= 0 && x < input_width) {
+            taking_part |= 1u << r;
+            sample = r;
+          }
         }
       }
       if (taking_part == 0) continue;
@@ -237,7 +294,7 @@ class Convolution final : public Step {
       for (int64_t tile = 0; tile < tiles; ++tile) {
         const int64_t start = block_rows * tile / tiles;
         const auto count = static_cast<int32_t>(block_rows * (tile + 1) / tiles - start);
-        for (int32_t r = 0; r < count; ++r) locate(work, first_row + start + r, rows[r]);
+        locate(work, first_row + start, count, rows);
         TileCall call{};
         call.segments = segments;
         call.segment_count = list_segments(execution, phase, rows, count, k0, k1, segments);
@@ -246,15 +303,22 @@ class Convolution final : public Step {
           const Panel &panel = layer->panels[static_cast<size_t>(i)];
           call.b = weights + units * panel.column * 4;
           call.bias = k_block == 0 ? bias + panel.column : nullptr;
+          if (k_block < k_blocks - 1) {
+            kernels.tile[group.vectors][count](call);
+            continue;
+          }
+          const FinishCall last = finish_call(execution, rows, count, panel, call.acc);
+          const bool plain = is_plain(last, group.vectors * kernels.lanes);
+          call.finish = plain ? &last : nullptr;
           kernels.tile[group.vectors][count](call);
-          if (k_block == k_blocks - 1) finish(execution, rows, count, panel, call.acc);
+          if (!plain) kernels.finish(last);
         }
       }
     }
   }
 
-  void finish(const Execution &execution, const Row *rows, int32_t count, const Panel &panel, const float *acc) const {
-    FinishCall call{};
+  FinishCall finish_call(const Execution &execution, const Row *rows, int32_t count, const Panel &panel, const float *acc) const {
+    FinishCall call;
     call.acc = acc;
     call.rows = count;
     call.columns = std::min(panel.vectors * layer->kernels->lanes, layer->geometry.output_channels - panel.column);
@@ -266,7 +330,10 @@ class Convolution final : public Step {
     for (int32_t r = 0; r < count; ++r) {
       call.destination[r] = to + (rows[r].image * positions + rows[r].position) * destination.channel_stride * element;
     }
-    if (has_residual) {
+    call.residual_type = COMNECK_F32;
+    if (!has_residual) {
+      for (int32_t r = 0; r < count; ++r) call.residual[r] = nullptr;
+    } else {
       const int64_t other = element_bytes_of(residual.type);
       const char *from = at(execution, residual) + panel.column * other;
       call.residual_type = residual.type;
@@ -274,10 +341,37 @@ class Convolution final : public Step {
         call.residual[r] = from + (rows[r].image * positions + rows[r].position) * residual.channel_stride * other;
       }
     }
-    layer->kernels->finish(call);
+    return call;
   }
 
  public:
+  // Fills PhaseWork::order where it is worth while.
+  void sort_positions(PhaseWork &work) const {
+    constexpr int64_t kMostPositions = 1024;
+    const std::vector<Tap> &taps = work.phase->taps;
+    if (work.positions > kMostPositions || taps.size() < 2 || taps.size() > 64) return;
+    struct Entry {
+      uint64_t taps;
+      Row row;
+    };
+    std::vector<Entry> entries;
+    for (int64_t p = 0; p < work.positions; ++p) {
+      Entry entry{0, raster_row(work, p)};
+      for (size_t t = 0; t < taps.size(); ++t) {
+        const int32_t y = entry.row.y * layer->input_step + taps[t].dy;
+        const int32_t x = entry.row.x * layer->input_step + taps[t].dx;
+        if (y >= 0 && y < input_height && x >= 0 && x < input_width) entry.taps |= uint64_t{1} << t;
+      }
+      entries.push_back(entry);
+    }
+    std::stable_sort(entries.begin(), entries.end(), [](const Entry &a, const Entry &b) {
+      const int a_count = std::popcount(a.taps);
+      const int b_count = std::popcount(b.taps);
+      return a_count != b_count ? a_count > b_count : a.taps > b.taps;
+    });
+    for (const Entry &entry : entries) work.order.push_back(entry.row);
+  }
+
   static int64_t count_k_blocks(int64_t units, int64_t width) {
     return std::max<int64_t>(1, (units * width * 4 + kPanelCacheBytes - 1) / kPanelCacheBytes);
   }
@@ -446,14 +540,16 @@ int32_t add_convolution(comneck_plan &plan, const comneck_layer &layer, const co
     work.phase = &phase;
     work.height = destination.height / layer.output_step;
     work.width = destination.width / layer.output_step;
-    work.rows = (destination.grid == COMNECK_FULL ? int64_t{work.height} * work.width : positions_of(destination)) * destination.images;
+    work.positions = destination.grid == COMNECK_FULL ? int64_t{work.height} * work.width : positions_of(destination);
+    work.rows = work.positions * destination.images;
     const int64_t all_tasks = groups * static_cast<int64_t>(layer.phases.size());
     const int64_t for_threads = std::min((wanted + all_tasks - 1) / all_tasks, (work.rows + 23) / 24);
     work.row_blocks = std::max<int64_t>({1, for_threads, (work.rows + kMostBlockRows - 1) / kMostBlockRows});
     work.first_task = step->tasks;
     step->tasks += work.row_blocks * groups;
     block_rows = std::max(block_rows, (work.rows + work.row_blocks - 1) / work.row_blocks);
-    step->phases.push_back(work);
+    step->sort_positions(work);
+    step->phases.push_back(std::move(work));
   }
   const int64_t source_bytes = int64_t{layer.units} * 4 * tall * wide * destination.images;
   step->panels_first = packed_bytes > source_bytes;

@@ -25,14 +25,6 @@ struct Segment {
   uint32_t rows;            // bit r: row r takes part (the tap is inside the input)
 };
 
-struct TileCall {
-  const Segment *segments;
-  int64_t segment_count;
-  const char *b;      // packed panel: [k][vectors * lanes] units
-  const float *bias;  // vectors * lanes values to start from, or nullptr: start from acc
-  float *acc;         // rows x vectors * lanes, row stride kMaxColumns
-};
-
 // What happens to a finished tile: one addition of the residual, the function, one store.
 struct FinishCall {
   const float *acc;  // row stride kMaxColumns
@@ -43,6 +35,21 @@ struct FinishCall {
   int32_t destination_type;
   const char *residual[kMaxRows];  // first element of each row, or all nullptr
   char *destination[kMaxRows];
+};
+
+// Tiles whose kernel can finish them itself: whole vectors, f32 throughout, at most a ReLU.
+inline bool is_plain(const FinishCall &call, int32_t width) {
+  return call.columns == width && call.destination_type == 0 && call.residual_type == 0 && call.function <= 1;
+}
+
+
+struct TileCall {
+  const Segment *segments;
+  int64_t segment_count;
+  const char *b;             // packed panel: [k][vectors * lanes] units
+  const float *bias;         // vectors * lanes values to start from, or nullptr: start from acc
+  float *acc;                // rows x vectors * lanes, row stride kMaxColumns
+  const FinishCall *finish;  // nullptr: the tile goes to acc; else straight to its destination (see is_plain)
 };
 
 using TileKernel = void (*)(const TileCall &call);

@@ -14,6 +14,8 @@ struct Avx2 {
   using Vector = __m256;
   static Vector load(const float *from) { return _mm256_loadu_ps(from); }
   static void store(float *to, Vector value) { _mm256_storeu_ps(to, value); }
+  static Vector add(Vector a, Vector b) { return _mm256_add_ps(a, b); }
+  static Vector relu(Vector x) { return _mm256_max_ps(x, _mm256_setzero_ps()); }  // 0 for NaN
 };
 
 struct UnitsF32 {

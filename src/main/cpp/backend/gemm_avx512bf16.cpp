@@ -14,6 +14,8 @@ struct Avx512 {
   using Vector = __m512;
   static Vector load(const float *from) { return _mm512_loadu_ps(from); }
   static void store(float *to, Vector value) { _mm512_storeu_ps(to, value); }
+  static Vector add(Vector a, Vector b) { return _mm512_add_ps(a, b); }
+  static Vector relu(Vector x) { return _mm512_max_ps(x, _mm512_setzero_ps()); }  // 0 for NaN
 };
 
 struct UnitsBf16 {

@@ -21,6 +21,14 @@ struct Portable {
     return value;
   }
   static void store(float *to, const Vector &value) { std::memcpy(to, &value, sizeof value); }
+  static Vector add(Vector a, const Vector &b) {
+    for (int i = 0; i < kLanes; ++i) a.lane[i] = a.lane[i] + b.lane[i];
+    return a;
+  }
+  static Vector relu(Vector x) {
+    for (float &lane : x.lane) lane = lane > 0.0f ? lane : 0.0f;
+    return x;
+  }
 };
 
 struct UnitsF32 {

@@ -1,7 +1,7 @@
 // Templates of the tile kernels, to be included by one file for each instruction set. Everything here has internal linkage: the same
 // template compiled with other instructions must never be merged with it by the linker.
 //
-// Isa:        Vector (f32 lanes), kLanes, load(const float *), store(float *, Vector)
+// Isa:        Vector (f32 lanes), kLanes, load(const float *), store(float *, Vector), add(a, b), relu(x)
 // Arithmetic: broadcast(const char *unit) -> Vector, operand(const char *) -> Vector of units, madd(a, b, c) -> Vector
 #ifndef COMNECK_BACKEND_GEMM_TILE_H
 #define COMNECK_BACKEND_GEMM_TILE_H
@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "backend/gemm.h"
+#include "comneck.h"
 
 namespace comneck {
 namespace {
@@ -73,10 +74,30 @@ void tile(const TileCall &call) {
       }
     }
   }
+  const FinishCall *const finish = call.finish;
+  if (finish == nullptr) {
+#pragma GCC unroll 12
+    for (int r = 0; r < Rows; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < Vectors; ++v) Isa::store(call.acc + r * kMaxColumns + v * Isa::kLanes, acc[r][v]);
+    }
+    return;
+  }
+  const bool relu = finish->function == COMNECK_RELU;
 #pragma GCC unroll 12
   for (int r = 0; r < Rows; ++r) {
+    if (finish->residual[r] != nullptr) {
+      const auto *residual = reinterpret_cast<const float *>(finish->residual[r]);
 #pragma GCC unroll 4
-    for (int v = 0; v < Vectors; ++v) Isa::store(call.acc + r * kMaxColumns + v * Isa::kLanes, acc[r][v]);
+      for (int v = 0; v < Vectors; ++v) acc[r][v] = Isa::add(acc[r][v], Isa::load(residual + v * Isa::kLanes));
+    }
+    if (relu) {
+#pragma GCC unroll 4
+      for (int v = 0; v < Vectors; ++v) acc[r][v] = Isa::relu(acc[r][v]);
+    }
+    auto *destination = reinterpret_cast<float *>(finish->destination[r]);
+#pragma GCC unroll 4
+    for (int v = 0; v < Vectors; ++v) Isa::store(destination + v * Isa::kLanes, acc[r][v]);
   }
 }
 
