@@ -287,6 +287,7 @@ class Convolution final : public Step {
     const char *weights = layer->weights.data() + phase.offset * 4;
     const auto *bias = reinterpret_cast<const float *>(layer->bias.data());
 
+    const bool ahead = phase.taps.size() == 1 && layer->units <= 512;
     Row rows[kMaxRows];
     for (int64_t k_block = 0; k_block < k_blocks; ++k_block) {
       const int64_t k0 = units * k_block / k_blocks;
@@ -308,11 +309,34 @@ class Convolution final : public Step {
             continue;
           }
           const FinishCall last = finish_call(execution, rows, count, panel, call.acc);
+          prefetch_ends(last);
+          if (i == group.first && ahead) prefetch_ahead(call.segments, call.segment_count, count);
           const bool plain = is_plain(last, group.vectors * kernels.lanes);
           call.finish = plain ? &last : nullptr;
           kernels.tile[group.vectors][count](call);
           if (!plain) kernels.finish(last);
         }
+      }
+    }
+  }
+
+  // The end of a tile should not wait for memory.
+  static void prefetch_ends(const FinishCall &call) {
+    const int64_t bytes = call.columns * element_bytes_of(call.destination_type);
+    const int64_t other = call.columns * element_bytes_of(call.residual_type);
+    for (int32_t r = 0; r < call.rows; ++r) {
+      for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(call.destination[r] + i, 1);
+      for (int64_t i = 0; call.residual[r] != nullptr && i < other; i += 64) __builtin_prefetch(call.residual[r] + i);
+    }
+  }
+
+  // Inputs of the next tile of a 1x1 layer, whose rows follow those of this one.
+  static void prefetch_ahead(const Segment *segments, int64_t segment_count, int32_t count) {
+    for (int64_t s = 0; s < segment_count; ++s) {
+      const Segment &segment = segments[s];
+      const int64_t ahead = count > 1 ? segment.a[count - 1] - segment.a[0] + (segment.a[1] - segment.a[0]) : 0;
+      for (int32_t r = 0; r < count; ++r) {
+        for (int64_t i = 0; i < int64_t{segment.count} * 4; i += 64) __builtin_prefetch(segment.a[r] + ahead + i);
       }
     }
   }

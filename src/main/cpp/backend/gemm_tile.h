@@ -12,6 +12,14 @@
 #include "backend/gemm.h"
 #include "comneck.h"
 
+// Accumulators live in registers only where these loops are unrolled. Instrumented builds want small code instead.
+#if defined(__SANITIZE_ADDRESS__)
+#define COMNECK_UNROLL(n) _Pragma("GCC unroll 1")
+#else
+#define COMNECK_UNROLL(n) COMNECK_PRAGMA(GCC unroll n)
+#define COMNECK_PRAGMA(text) _Pragma(#text)
+#endif
+
 namespace comneck {
 namespace {
 
@@ -22,16 +30,16 @@ void tile(const TileCall &call) {
   constexpr uint32_t kAll = (1u << Rows) - 1;
   Vector acc[Rows][Vectors] = {};
   if (call.bias != nullptr) {
-#pragma GCC unroll 4
+  COMNECK_UNROLL(4)
     for (int v = 0; v < Vectors; ++v) {
       const Vector bias = Isa::load(call.bias + v * Isa::kLanes);
-#pragma GCC unroll 12
+  COMNECK_UNROLL(12)
       for (int r = 0; r < Rows; ++r) acc[r][v] = bias;
     }
   } else {
-#pragma GCC unroll 12
+  COMNECK_UNROLL(12)
     for (int r = 0; r < Rows; ++r) {
-#pragma GCC unroll 4
+  COMNECK_UNROLL(4)
       for (int v = 0; v < Vectors; ++v) acc[r][v] = Isa::load(call.acc + r * kMaxColumns + v * Isa::kLanes);
     }
   }
@@ -41,34 +49,34 @@ void tile(const TileCall &call) {
     // Rows for which the tap lies outside the input go through the motions and get their old values back.
     alignas(64) float saved[Rows][kWidth];
     if (taking_part != kAll) {
-#pragma GCC unroll 12
+  COMNECK_UNROLL(12)
       for (int r = 0; r < Rows; ++r) {
-#pragma GCC unroll 4
+  COMNECK_UNROLL(4)
         for (int v = 0; v < Vectors; ++v) Isa::store(&saved[r][v * Isa::kLanes], acc[r][v]);
       }
     }
     const char *a[Rows];
-#pragma GCC unroll 12
+  COMNECK_UNROLL(12)
     for (int r = 0; r < Rows; ++r) a[r] = segment->a[r];
     const char *b = call.b + segment->b * (kWidth * 4);
     const int64_t bytes = int64_t{segment->count} * 4;
     for (int64_t k = 0; k < bytes; k += 4) {
       Vector right[Vectors];
-#pragma GCC unroll 4
+  COMNECK_UNROLL(4)
       for (int v = 0; v < Vectors; ++v) right[v] = Arithmetic::operand(b + v * (Isa::kLanes * 4));
       b += kWidth * 4;
-#pragma GCC unroll 12
+  COMNECK_UNROLL(12)
       for (int r = 0; r < Rows; ++r) {
         const Vector left = Arithmetic::broadcast(a[r] + k);
-#pragma GCC unroll 4
+  COMNECK_UNROLL(4)
         for (int v = 0; v < Vectors; ++v) acc[r][v] = Arithmetic::madd(left, right[v], acc[r][v]);
       }
     }
     if (taking_part != kAll) {
-#pragma GCC unroll 12
+  COMNECK_UNROLL(12)
       for (int r = 0; r < Rows; ++r) {
         if ((taking_part >> r & 1u) == 0) {
-#pragma GCC unroll 4
+  COMNECK_UNROLL(4)
           for (int v = 0; v < Vectors; ++v) acc[r][v] = Isa::load(&saved[r][v * Isa::kLanes]);
         }
       }
@@ -76,27 +84,27 @@ void tile(const TileCall &call) {
   }
   const FinishCall *const finish = call.finish;
   if (finish == nullptr) {
-#pragma GCC unroll 12
+  COMNECK_UNROLL(12)
     for (int r = 0; r < Rows; ++r) {
-#pragma GCC unroll 4
+  COMNECK_UNROLL(4)
       for (int v = 0; v < Vectors; ++v) Isa::store(call.acc + r * kMaxColumns + v * Isa::kLanes, acc[r][v]);
     }
     return;
   }
   const bool relu = finish->function == COMNECK_RELU;
-#pragma GCC unroll 12
+  COMNECK_UNROLL(12)
   for (int r = 0; r < Rows; ++r) {
     if (finish->residual[r] != nullptr) {
       const auto *residual = reinterpret_cast<const float *>(finish->residual[r]);
-#pragma GCC unroll 4
+  COMNECK_UNROLL(4)
       for (int v = 0; v < Vectors; ++v) acc[r][v] = Isa::add(acc[r][v], Isa::load(residual + v * Isa::kLanes));
     }
     if (relu) {
-#pragma GCC unroll 4
+  COMNECK_UNROLL(4)
       for (int v = 0; v < Vectors; ++v) acc[r][v] = Isa::relu(acc[r][v]);
     }
     auto *destination = reinterpret_cast<float *>(finish->destination[r]);
-#pragma GCC unroll 4
+  COMNECK_UNROLL(4)
     for (int v = 0; v < Vectors; ++v) Isa::store(destination + v * Isa::kLanes, acc[r][v]);
   }
 }
