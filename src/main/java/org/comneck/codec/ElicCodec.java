@@ -5,12 +5,15 @@ import java.util.Arrays;
 import java.util.List;
 import org.comneck.backend.Activation;
 import org.comneck.backend.Backend;
+import org.comneck.backend.CodingTables;
 import org.comneck.backend.Convolution;
 import org.comneck.backend.Function;
 import org.comneck.backend.Grid;
 import org.comneck.backend.Layer;
 import org.comneck.backend.Precision;
 import org.comneck.backend.RunBuilder;
+import org.comneck.entropy.CodingTablesBuilder;
+import org.comneck.entropy.GaussianConditional;
 import org.comneck.model.Manifest;
 import org.comneck.model.ModelFile;
 import org.comneck.model.ModelLayers;
@@ -334,13 +337,18 @@ final class ElicCodec implements Codec {
     }
 
     private Tensor thresholds() {
-        return model.tensor("entropy.gaussian.thresholds", 63);
+        return model.tensor("entropy.gaussian.thresholds", GaussianConditional.LEVELS - 1);
+    }
+
+    private CodingTables stored(String prefix, int tables) {
+        model.tensor(prefix + ".count", tables);
+        return CodingTablesBuilder.fromTensors(prefix, name -> model.tensor(name));
     }
 
     @Override
     public synchronized Backend.Tables hyperTables() {
         if (hyperTables == null) {
-            hyperTables = backend.tables(StoredTables.read(model, "entropy.factorized", n));
+            hyperTables = backend.tables(stored("entropy.factorized", n));
         }
         return hyperTables;
     }
@@ -348,7 +356,7 @@ final class ElicCodec implements Codec {
     @Override
     public synchronized Backend.Tables latentTables() {
         if (latentTables == null) {
-            latentTables = backend.tables(StoredTables.read(model, "entropy.gaussian", 64));
+            latentTables = backend.tables(stored("entropy.gaussian", GaussianConditional.LEVELS));
         }
         return latentTables;
     }

@@ -36,12 +36,11 @@ public final class SeededModel {
     static final List<Double> CLIP_STD = List.of(0.26862954, 0.26130258, 0.27577711);
 
     private final Manifest manifest;
-    private final int[] hidden;
-    private Map<String, TensorSource> tensors;
+    private final Map<String, TensorSource> tensors;
 
-    private SeededModel(Manifest manifest, int[] hidden) {
+    private SeededModel(Manifest manifest, Map<String, TensorSource> tensors) {
         this.manifest = manifest;
-        this.hidden = hidden;
+        this.tensors = tensors;
     }
 
     /**
@@ -52,7 +51,7 @@ public final class SeededModel {
     public static SeededModel named(String name) {
         return switch (name) {
             case FULL ->
-                new SeededModel(
+                build(
                         new Manifest(
                                 "seeded-full",
                                 Manifest.PROFILE,
@@ -66,7 +65,7 @@ public final class SeededModel {
                                 new Manifest.Tokens(-2, "patches")),
                         new int[] {224, 128, 640, 512});
             case TINY ->
-                new SeededModel(
+                build(
                         new Manifest(
                                 "seeded-tiny",
                                 Manifest.PROFILE,
@@ -97,26 +96,23 @@ public final class SeededModel {
     }
 
     /** All tensors of the model file. */
-    public synchronized Map<String, TensorSource> tensors() {
-        if (tensors == null) {
-            tensors = Collections.unmodifiableMap(build(manifest, hidden));
-        }
-        return tensors;
+    public Map<String, TensorSource> tensors() {
+        return Collections.unmodifiableMap(tensors);
     }
 
     /** Writes the model file: 1.4 GB for {@link #FULL}. */
     public void write(Path target, Progress progress) {
         ModelWriter writer = ModelWriter.of(manifest);
-        tensors().forEach(writer::add);
+        tensors.forEach(writer::add);
         writer.write(target, progress);
     }
 
     /** The model in memory. */
     public ModelFile inMemory() {
-        return ModelFile.inMemory(manifest, tensors());
+        return ModelFile.inMemory(manifest, tensors);
     }
 
-    private static Map<String, TensorSource> build(Manifest manifest, int[] hidden) {
+    private static SeededModel build(Manifest manifest, int[] hidden) {
         Declarations codec = new Declarations();
         codec.elic(manifest.codec(), hidden);
         Map<String, TensorSource> tensors = new LinkedHashMap<>(codec.tensors);
@@ -141,7 +137,7 @@ public final class SeededModel {
         if (classes > 0) {
             tensors.put("labels.embeddings", labelEmbeddings(classes, encoder.projection()));
         }
-        return tensors;
+        return new SeededModel(manifest, tensors);
     }
 
     /** Gains that grow by quality and differ a little by channel; inverses are their reciprocals. */

@@ -8,12 +8,12 @@ import org.comneck.backend.Backend;
 import org.comneck.backend.Precision;
 import org.comneck.backend.Run;
 import org.comneck.backend.RunBuilder;
-import org.comneck.backend.reference.ReferenceBackend;
 import org.comneck.model.ModelFile;
 import org.comneck.model.SeededModel;
 import org.comneck.model.TensorSource;
 import org.comneck.parity.Fixture;
 import org.comneck.parity.ParityTable;
+import org.comneck.parity.TestBackends;
 import org.comneck.tensor.ElementType;
 import org.junit.jupiter.api.Test;
 
@@ -25,7 +25,7 @@ class EncoderParityTest {
             SeededModel full = SeededModel.named(SeededModel.FULL);
             Map<String, TensorSource> tensors = new LinkedHashMap<>(full.tensors());
             tensors.keySet().removeIf(name -> !name.startsWith("visual."));
-            try (Backend backend = new ReferenceBackend();
+            try (Backend backend = TestBackends.fastest();
                     ModelFile model = ModelFile.inMemory(full.manifest(), tensors)) {
                 ParityTable table = new ParityTable(backend.name() + " vit-l-14");
                 check(fixture, backend, model, table, Precision.F32, "", 1e-4);

@@ -35,8 +35,13 @@ final class BufferLayout {
             end = last.getKey() + length;
             return last.getKey();
         }
+        return append(bytes);
+    }
+
+    /** Offset of a new buffer that lies where no buffer was before. */
+    long append(long bytes) {
         long offset = end;
-        end = Math.addExact(end, length);
+        end = Math.addExact(end, rounded(bytes));
         return offset;
     }
 

@@ -56,6 +56,11 @@ final class CpuRunBuilder implements RunBuilder {
 
     @Override
     public Activation buffer(ElementType type, Grid grid, int images, int height, int width, int channels) {
+        return buffer(type, grid, images, height, width, channels, true);
+    }
+
+    private Activation buffer(
+            ElementType type, Grid grid, int images, int height, int width, int channels, boolean mayReuse) {
         recording();
         if (images < 1 || height < 1 || width < 1 || channels < 1) {
             throw new IllegalArgumentException(
@@ -64,7 +69,7 @@ final class CpuRunBuilder implements RunBuilder {
         Natives.code(type);
         long elements = Math.multiplyExact(Math.multiplyExact((long) images, grid.positions(height, width)), channels);
         long bytes = Math.multiplyExact(elements, type.bytes());
-        buffers.add(new Buffer(layout.allocate(bytes), bytes));
+        buffers.add(new Buffer(mayReuse ? layout.allocate(bytes) : layout.append(bytes), bytes));
         return new Activation(buffers.size() - 1, type, grid, images, height, width, channels, 0, channels);
     }
 
@@ -79,7 +84,8 @@ final class CpuRunBuilder implements RunBuilder {
 
     @Override
     public Activation input(ElementType type, int images, int height, int width, int channels) {
-        Activation activation = buffer(type, Grid.FULL, images, height, width, channels);
+        // The host fills it before the first step, so that it cannot lie where an earlier step still works.
+        Activation activation = buffer(type, Grid.FULL, images, height, width, channels, false);
         ports.add(activation.buffer());
         return activation;
     }

@@ -15,13 +15,20 @@ final class ReferenceRun implements Run {
     private List<ReferenceBuffer> buffers;
     private final Set<Integer> inputs;
     private final Set<Integer> outputs;
+    private final ReferencePayloads payloads;
     private final List<Stage> stages;
     private final long[] nanos;
 
-    ReferenceRun(List<ReferenceBuffer> buffers, Set<Integer> inputs, Set<Integer> outputs, List<Stage> stages) {
+    ReferenceRun(
+            List<ReferenceBuffer> buffers,
+            Set<Integer> inputs,
+            Set<Integer> outputs,
+            ReferencePayloads payloads,
+            List<Stage> stages) {
         this.buffers = List.copyOf(buffers);
         this.inputs = Set.copyOf(inputs);
         this.outputs = Set.copyOf(outputs);
+        this.payloads = payloads;
         this.stages = List.copyOf(stages);
         this.nanos = new long[stages.size()];
     }
@@ -36,7 +43,11 @@ final class ReferenceRun implements Run {
 
     @Override
     public void payload(int image, MemorySegment bytes, int symbolChecksum) {
-        throw new UnsupportedOperationException("payload");
+        open();
+        if (payloads == null || image < 0 || image >= payloads.images()) {
+            throw new IllegalArgumentException("no payload of image " + image + " was declared");
+        }
+        payloads.set(image, bytes, symbolChecksum);
     }
 
     @Override
@@ -59,7 +70,7 @@ final class ReferenceRun implements Run {
 
     @Override
     public DamagedDataException damage(int image) {
-        return null;
+        return payloads == null ? null : payloads.damage(image);
     }
 
     @Override

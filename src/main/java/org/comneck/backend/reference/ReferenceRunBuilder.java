@@ -28,6 +28,7 @@ final class ReferenceRunBuilder implements RunBuilder {
     private final Set<Integer> inputs = new HashSet<>();
     private final Set<Integer> outputs = new HashSet<>();
     private final List<ReferenceRun.Stage> stages = new ArrayList<>();
+    private ReferencePayloads payloads;
     private boolean built;
 
     ReferenceRunBuilder(ReferenceBackend backend) {
@@ -36,6 +37,11 @@ final class ReferenceRunBuilder implements RunBuilder {
 
     @Override
     public Activation buffer(ElementType type, Grid grid, int images, int height, int width, int channels) {
+        return buffer(type, grid, images, height, width, channels, true);
+    }
+
+    private Activation buffer(
+            ElementType type, Grid grid, int images, int height, int width, int channels, boolean mayReuse) {
         recording();
         if (images < 1 || height < 1 || width < 1 || channels < 1) {
             throw new IllegalArgumentException(
@@ -43,7 +49,7 @@ final class ReferenceRunBuilder implements RunBuilder {
         }
         int elements = Math.toIntExact(Math.multiplyExact((long) images * grid.positions(height, width), channels));
         float[] reused = null;
-        if (type == ElementType.F32 || type == ElementType.BF16) {
+        if (mayReuse && (type == ElementType.F32 || type == ElementType.BF16)) {
             reused = free.stream()
                     .filter(f -> f.length >= elements && f.length / 2 <= elements)
                     .min((a, b) -> Integer.compare(a.length, b.length))
@@ -71,7 +77,8 @@ final class ReferenceRunBuilder implements RunBuilder {
 
     @Override
     public Activation input(ElementType type, int images, int height, int width, int channels) {
-        Activation activation = buffer(type, Grid.FULL, images, height, width, channels);
+        // The host fills it before the first step, so that it cannot lie where an earlier step still works.
+        Activation activation = buffer(type, Grid.FULL, images, height, width, channels, false);
         inputs.add(activation.buffer());
         return activation;
     }
@@ -357,8 +364,11 @@ final class ReferenceRunBuilder implements RunBuilder {
         return index;
     }
 
-    /** Rounded half to even and saturated to 16 bits; NaN gives 0. */
+    /** Rounded half to even and saturated to 16 bits; NaN gives -32768. */
     static short symbol(float value) {
+        if (Float.isNaN(value)) {
+            return Short.MIN_VALUE;
+        }
         float rounded = (float) Math.rint(value);
         return (short) Math.clamp((long) rounded, Short.MIN_VALUE, Short.MAX_VALUE);
     }
@@ -376,30 +386,95 @@ final class ReferenceRunBuilder implements RunBuilder {
 
     @Override
     public void payloads(int images, long symbols) {
-        throw new UnsupportedOperationException("payloads");
+        if (payloads != null) {
+            throw new IllegalStateException("the run has its payloads already");
+        }
+        if (images < 1 || symbols < 0) {
+            throw new IllegalArgumentException(images + " payloads of " + symbols + " symbols");
+        }
+        payloads = new ReferencePayloads(images);
+        step(payloads::start);
     }
 
     @Override
     public void decodeFactorized(Backend.Tables tables, Tensor medians, Activation symbols, Activation zHat) {
-        throw new UnsupportedOperationException("decodeFactorized");
+        StepChecks.factorized(zHat, medians, symbols);
+        ReferencePayloads source = payloads(tables, zHat);
+        short[] to = of(symbols).shorts;
+        float[] hat = floats(zHat);
+        float[] median = medians.toFloats();
+        int channels = zHat.channels();
+        byte[] indices = new byte[zHat.positions() * channels];
+        for (int i = 0; i < indices.length; i++) {
+            indices[i] = (byte) (i % channels);
+        }
+        step(() -> {
+            short[] decoded = new short[indices.length];
+            for (int image = 0; image < zHat.images(); image++) {
+                source.decode(tables, image, indices, decoded);
+                ReferencePayloads.store(decoded, symbols, image, to);
+                for (int i = 0; i < decoded.length; i++) {
+                    int c = i % channels;
+                    hat[ReferenceBuffer.index(zHat, image, i / channels) + c] = decoded[i] + median[c];
+                }
+            }
+        });
     }
 
     @Override
     public void decodeGaussian(
             Backend.Tables tables, Activation parameters, Tensor thresholds, Activation symbols, Activation yHat) {
-        throw new UnsupportedOperationException("decodeGaussian");
+        StepChecks.gaussian(parameters, thresholds, symbols, yHat);
+        ReferencePayloads source = payloads(tables, yHat);
+        short[] to = of(symbols).shorts;
+        float[] values = floats(parameters);
+        float[] table = thresholds.toFloats();
+        float[] hat = floats(yHat);
+        int[] map = fullPositions(parameters);
+        int channels = symbols.channels();
+        step(() -> {
+            byte[] indices = new byte[map.length * channels];
+            short[] decoded = new short[indices.length];
+            for (int image = 0; image < yHat.images(); image++) {
+                for (int i = 0; i < indices.length; i++) {
+                    int scale = ReferenceBuffer.index(parameters, image, i / channels) + channels + i % channels;
+                    indices[i] = (byte) scaleIndex(values[scale], table);
+                }
+                source.decode(tables, image, indices, decoded);
+                ReferencePayloads.store(decoded, symbols, image, to);
+                for (int i = 0; i < decoded.length; i++) {
+                    int position = i / channels;
+                    int c = i % channels;
+                    float mean = values[ReferenceBuffer.index(parameters, image, position) + c];
+                    hat[ReferenceBuffer.index(yHat, image, map[position]) + c] = decoded[i] + mean;
+                }
+            }
+        });
     }
 
     @Override
     public void finishPayloads() {
-        throw new UnsupportedOperationException("finishPayloads");
+        step(payloads(null, null)::finish);
+    }
+
+    private ReferencePayloads payloads(Backend.Tables tables, Activation decoded) {
+        if (payloads == null) {
+            throw new IllegalStateException("no payloads were declared");
+        }
+        if (tables != null && !(tables instanceof ReferenceTables)) {
+            throw new IllegalArgumentException("tables of another backend: " + tables);
+        }
+        if (decoded != null && decoded.images() != payloads.images()) {
+            throw new IllegalArgumentException(payloads.images() + " payloads for " + decoded);
+        }
+        return payloads;
     }
 
     @Override
     public Run build() {
         recording();
         built = true;
-        return new ReferenceRun(buffers, inputs, outputs, stages);
+        return new ReferenceRun(buffers, inputs, outputs, payloads, stages);
     }
 
     /** Computes one position's channels into a row of its own. */
