@@ -718,7 +718,10 @@ final class Unpickler {
     private DamagedDataException refused(String global, long at) {
         return new DamagedDataException(
                 where + ": refused: its pickle names '" + SafetensorsFile.printable(global)
-                        + "', which is not on the list of names that a checkpoint needs; nothing was run",
+                        + "', which is not on the list of names that a checkpoint needs; nothing was run"
+                        + (global.startsWith("torch.nn.modules.")
+                                ? "; it holds a whole module: save its state_dict() instead"
+                                : ""),
                 base + at);
     }
 
