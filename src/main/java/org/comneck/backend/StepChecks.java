@@ -218,6 +218,13 @@ public final class StepChecks {
         }
     }
 
+    /** At least this many tables, so that every index has one. */
+    public static void tables(Backend.Tables tables, int needed) {
+        if (tables.source().tables() < needed) {
+            throw new IllegalArgumentException(tables.source().tables() + " coding tables, needed are " + needed);
+        }
+    }
+
     private static IllegalArgumentException mismatch(String what, Activation a, Activation b) {
         return new IllegalArgumentException(what + " do not fit: " + a + " and " + b);
     }
