@@ -364,11 +364,8 @@ final class ReferenceRunBuilder implements RunBuilder {
         return index;
     }
 
-    /** Rounded half to even and saturated to 16 bits; NaN gives -32768. */
+    /** Rounded half to even and saturated to 16 bits; NaN gives 0. */
     static short symbol(float value) {
-        if (Float.isNaN(value)) {
-            return Short.MIN_VALUE;
-        }
         float rounded = (float) Math.rint(value);
         return (short) Math.clamp((long) rounded, Short.MIN_VALUE, Short.MAX_VALUE);
     }
