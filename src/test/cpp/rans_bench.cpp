@@ -40,7 +40,7 @@ double seconds(const Body &body) {
 
 void bench(const RansTables &tables, int64_t count, int64_t pass, int repeats, int32_t substreams) {
   Random random{7};
-  const Symbols symbols = symbols_of(&random, count, 0.11);
+  const Symbols symbols = symbols_of(&random, count, 0.12);
   std::vector<RansPass> passes;
   for (int64_t at = 0; at < count; at += pass) {
     passes.push_back({&tables, symbols.indices.data() + at, symbols.values.data() + at, std::min(pass, count - at)});

@@ -54,12 +54,19 @@ public final class Checkpoint implements AutoCloseable {
     private final Container container;
     private final Arena arena;
     private final Map<String, Map<String, TensorSource>> groups;
+    private final Map<String, String> metadata;
 
-    private Checkpoint(String file, Container container, Arena arena, Map<String, Map<String, TensorSource>> groups) {
+    private Checkpoint(
+            String file,
+            Container container,
+            Arena arena,
+            Map<String, Map<String, TensorSource>> groups,
+            Map<String, String> metadata) {
         this.file = file;
         this.container = container;
         this.arena = arena;
         this.groups = groups;
+        this.metadata = metadata;
     }
 
     /**
@@ -89,7 +96,7 @@ public final class Checkpoint implements AutoCloseable {
             SafetensorsFile tensors = SafetensorsFile.parse(file, bytes, arena);
             Map<String, TensorSource> group = new LinkedHashMap<>();
             tensors.tensors().forEach((name, tensor) -> group.put(name, TensorSource.of(tensor)));
-            return new Checkpoint(file, Container.SAFETENSORS, arena, Map.of("", group));
+            return new Checkpoint(file, Container.SAFETENSORS, arena, Map.of("", group), tensors.metadata());
         }
         if (bytes.byteSize() > 262
                 && new String(bytes.asSlice(257, 5).toArray(ValueLayout.JAVA_BYTE), StandardCharsets.ISO_8859_1)
@@ -146,7 +153,8 @@ public final class Checkpoint implements AutoCloseable {
             return storage;
         });
         Object root0 = unpickler.load();
-        return new Checkpoint(file, script ? Container.TORCHSCRIPT : Container.TORCH_ZIP, arena, groups(file, root0));
+        return new Checkpoint(
+                file, script ? Container.TORCHSCRIPT : Container.TORCH_ZIP, arena, groups(file, root0), Map.of());
     }
 
     /**
@@ -206,7 +214,7 @@ public final class Checkpoint implements AutoCloseable {
                         file + ": storage '" + SafetensorsFile.printable(storage.key) + "' is missing", at);
             }
         }
-        return new Checkpoint(file, Container.TORCH_LEGACY, arena, groups(file, root));
+        return new Checkpoint(file, Container.TORCH_LEGACY, arena, groups(file, root), Map.of());
     }
 
     /** {@code ("storage", class, key, location, elements)}; the legacy format adds a view of another storage, or None. */
@@ -307,6 +315,11 @@ public final class Checkpoint implements AutoCloseable {
 
     public Container container() {
         return container;
+    }
+
+    /** The text entries of a safetensors file's metadata; empty for the other containers. */
+    public Map<String, String> metadata() {
+        return metadata;
     }
 
     /** Group to name to tensor, in the file's order; valid until {@link #close}. */

@@ -157,4 +157,29 @@ final class Declarations {
             declare("visual.proj", 0, Math.sqrt(3.0 / width), width, projection);
         }
     }
+
+    /** A timm ViT behind {@code visual.trunk.}; its means and spreads are no fixture's. classes and projection may be 0. */
+    void timm(int width, int layers, int tokens, int patch, boolean classToken, int classes, int projection) {
+        if (classToken) {
+            declare("visual.trunk.cls_token", 0, 0.1, 1, 1, width);
+        }
+        declare("visual.trunk.pos_embed", 0, 0.1, 1, tokens, width);
+        conv("visual.trunk.patch_embed.proj", width, 3, patch, 1);
+        for (int i = 0; i < layers; i++) {
+            String block = "visual.trunk.blocks." + i + ".";
+            norm(block + "norm1", width);
+            norm(block + "norm2", width);
+            linear(block + "attn.qkv", 3 * width, width);
+            linear(block + "attn.proj", width, width);
+            linear(block + "mlp.fc1", 4 * width, width);
+            linear(block + "mlp.fc2", width, 4 * width);
+        }
+        norm("visual.trunk.norm", width);
+        if (classes > 0) {
+            linear("visual.trunk.head", classes, width);
+        }
+        if (projection > 0) {
+            declare("visual.proj", 0, Math.sqrt(3.0 / width), width, projection);
+        }
+    }
 }

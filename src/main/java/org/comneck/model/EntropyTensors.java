@@ -1,7 +1,9 @@
 package org.comneck.model;
 
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import org.comneck.backend.CodingTables;
 import org.comneck.entropy.CodingTablesBuilder;
 import org.comneck.entropy.FactorizedPrior;
 import org.comneck.entropy.GaussianConditional;
@@ -10,6 +12,11 @@ import org.comneck.tensor.Tensor;
 /** The {@code entropy.*} tensors of a model file: integer coding tables, made once here and never recomputed at run time. */
 final class EntropyTensors {
     private EntropyTensors() {}
+
+    /** The tables that nearly every model has, made when first asked for. */
+    private static final class Published {
+        static final CodingTables GAUSSIAN = CodingTablesBuilder.gaussian(GaussianConditional.scaleTable());
+    }
 
     /**
      * Makes them from the published codec's tensors.
@@ -26,7 +33,10 @@ final class EntropyTensors {
         float[] thresholds = GaussianConditional.thresholds(scales);
         float[] medians = prior.medians();
         Map<String, Tensor> tensors = new LinkedHashMap<>();
-        tensors.putAll(CodingTablesBuilder.toTensors("entropy.gaussian", CodingTablesBuilder.gaussian(scales)));
+        CodingTables gaussian = Arrays.equals(scales, GaussianConditional.scaleTable())
+                ? Published.GAUSSIAN
+                : CodingTablesBuilder.gaussian(scales);
+        tensors.putAll(CodingTablesBuilder.toTensors("entropy.gaussian", gaussian));
         tensors.put("entropy.gaussian.thresholds", Tensor.of(thresholds, thresholds.length));
         tensors.putAll(CodingTablesBuilder.toTensors("entropy.factorized", CodingTablesBuilder.factorized(prior)));
         tensors.put("entropy.factorized.medians", Tensor.of(medians, medians.length));

@@ -99,6 +99,11 @@ public final class ModelWriter {
         return Collections.unmodifiableSet(tensors.keySet());
     }
 
+    /** Size of the tensors added so far, in bytes: that of the file but for its header. */
+    long estimatedBytes() {
+        return tensors.values().stream().mapToLong(ModelWriter::bytes).sum();
+    }
+
     /** {@link #write(Path, Progress)} in silence. */
     public void write(Path target) {
         write(target, Progress.NONE);
@@ -181,7 +186,6 @@ public final class ModelWriter {
             channel.position(0);
             writeHeader(channel, header(order, known));
         }
-        channel.force(true);
     }
 
     private static void writeHeader(FileChannel channel, byte[] header) throws IOException {

@@ -36,11 +36,12 @@ public final class SeededModel {
     static final List<Double> CLIP_STD = List.of(0.26862954, 0.26130258, 0.27577711);
 
     private final Manifest manifest;
-    private final Map<String, TensorSource> tensors;
+    private final int[] hidden;
+    private Map<String, TensorSource> tensors;
 
-    private SeededModel(Manifest manifest, Map<String, TensorSource> tensors) {
+    private SeededModel(Manifest manifest, int[] hidden) {
         this.manifest = manifest;
-        this.tensors = tensors;
+        this.hidden = hidden;
     }
 
     /**
@@ -51,7 +52,7 @@ public final class SeededModel {
     public static SeededModel named(String name) {
         return switch (name) {
             case FULL ->
-                build(
+                new SeededModel(
                         new Manifest(
                                 "seeded-full",
                                 Manifest.PROFILE,
@@ -65,7 +66,7 @@ public final class SeededModel {
                                 new Manifest.Tokens(-2, "patches")),
                         new int[] {224, 128, 640, 512});
             case TINY ->
-                build(
+                new SeededModel(
                         new Manifest(
                                 "seeded-tiny",
                                 Manifest.PROFILE,
@@ -96,23 +97,26 @@ public final class SeededModel {
     }
 
     /** All tensors of the model file. */
-    public Map<String, TensorSource> tensors() {
-        return Collections.unmodifiableMap(tensors);
+    public synchronized Map<String, TensorSource> tensors() {
+        if (tensors == null) {
+            tensors = Collections.unmodifiableMap(build(manifest, hidden));
+        }
+        return tensors;
     }
 
     /** Writes the model file: 1.4 GB for {@link #FULL}. */
     public void write(Path target, Progress progress) {
         ModelWriter writer = ModelWriter.of(manifest);
-        tensors.forEach(writer::add);
+        tensors().forEach(writer::add);
         writer.write(target, progress);
     }
 
     /** The model in memory. */
     public ModelFile inMemory() {
-        return ModelFile.inMemory(manifest, tensors);
+        return ModelFile.inMemory(manifest, tensors());
     }
 
-    private static SeededModel build(Manifest manifest, int[] hidden) {
+    private static Map<String, TensorSource> build(Manifest manifest, int[] hidden) {
         Declarations codec = new Declarations();
         codec.elic(manifest.codec(), hidden);
         Map<String, TensorSource> tensors = new LinkedHashMap<>(codec.tensors);
@@ -137,7 +141,7 @@ public final class SeededModel {
         if (classes > 0) {
             tensors.put("labels.embeddings", labelEmbeddings(classes, encoder.projection()));
         }
-        return new SeededModel(manifest, tensors);
+        return tensors;
     }
 
     /** Gains that grow by quality and differ a little by channel; inverses are their reciprocals. */

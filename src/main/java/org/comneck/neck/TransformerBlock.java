@@ -83,7 +83,7 @@ public record TransformerBlock(Names names, int width, int heads, Function activ
 
         Activation normed = like(run, x, inner, width);
         norm(run, model, names.norm1, x, normed);
-        Activation projected = like(run, x, ElementType.F32, 3 * width);
+        Activation projected = like(run, x, inner, 3 * width);
         run.convolution(qkv, normed, null, Function.NONE, projected);
         run.release(normed);
         Activation attended = like(run, x, inner, width);

@@ -73,7 +73,7 @@ abstract class RansTest {
     }
 
     // Two tables: {-1, 0, 1} with frequencies 512, 3072, 511 and escape 1; one that drops two bits, values -8 to 7.
-    private static CodingTables tiny() {
+    static CodingTables tiny() {
         return new CodingTables(12, new int[] {0, 2}, new int[] {-1, -2}, new int[] {3, 4}, new int[][] {
             {512, 3072, 511, 1}, {1000, 1048, 1048, 999, 1}
         });
