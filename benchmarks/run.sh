@@ -1,0 +1,51 @@
+#!/bin/sh
+# Runs a preset and appends its JSON lines to benchmarks/results/<preset>.jsonl.
+#
+#   benchmarks/run.sh stages [--repeats N ...]   picture -> tokens, full size, beside PyTorch where it is installed
+#   benchmarks/run.sh rans                       rANS encoder and decoders, one core
+#   benchmarks/run.sh kernels                    matrix kernel, attention and LayerNorm against the core's peak (text)
+#
+# PYTHON names the Python that has torch (default python3).
+set -eu
+cd "$(dirname "$0")/.."
+preset=${1:-stages}
+[ $# -gt 0 ] && shift
+commit=$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+[ -z "$(git status --porcelain --untracked-files=no 2>/dev/null)" ] || commit="$commit+changes"
+machine=$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -n 1)
+results=benchmarks/results/$preset.jsonl
+mkdir -p benchmarks/results target/benchmarks
+
+native() {
+    [ -f target/native/build.ninja ] || cmake -S. -Btarget/native -GNinja -DCMAKE_BUILD_TYPE=Release >/dev/null
+    cmake --build target/native --target "$1" >/dev/null
+}
+
+case $preset in
+stages)
+    model=target/benchmarks/full.safetensors
+    [ -f "$model" ] || ./comneck import --seeded full -o "$model"
+    python=${PYTHON:-python3}
+    if "$python" -c 'import torch' 2>/dev/null; then
+        set -- --peer "$python benchmarks/peer/peer.py" "$@"
+    else
+        echo "run.sh: $python has no torch, so there is no peer; name one that has it with PYTHON=..." >&2
+    fi
+    exec ./comneck bench --model "$model" --commit "$commit" --output "$results" "$@"
+    ;;
+rans)
+    native rans_bench
+    target/native/rans_bench "$@" |
+        sed "s/^{/{\"commit\": \"$commit\", \"machine\": \"$machine\", \"time\": \"$(date -u +%FT%TZ)\", /" | tee -a "$results"
+    ;;
+kernels)
+    native convolution_bench
+    native vision_bench
+    target/native/convolution_bench
+    target/native/vision_bench
+    ;;
+*)
+    echo "run.sh: no preset '$preset'; there are stages, rans and kernels" >&2
+    exit 64
+    ;;
+esac

@@ -1,0 +1,241 @@
+package org.comneck.cli;
+
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.time.Instant;
+import java.time.temporal.ChronoUnit;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.Callable;
+import org.comneck.UsageException;
+import org.comneck.backend.Backend;
+import org.comneck.backend.Precision;
+import org.comneck.backend.cpu.CpuBackend;
+import org.comneck.backend.reference.ReferenceBackend;
+import org.comneck.eval.Peer;
+import org.comneck.eval.StageBenchmark;
+import org.comneck.model.ModelFile;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Option;
+
+/** {@code comneck bench}: the stages of one picture beside a peer, a JSON line each. benchmarks/README.md defines every column. */
+@Command(
+        name = "bench",
+        mixinStandardHelpOptions = true,
+        description =
+                "Times the stages from a picture to tokens, beside a peer in the same minutes. One JSON line a stage.",
+        footer = {
+            "",
+            "Example: comneck import --seeded full -o full.safetensors",
+            "         comneck bench --model full.safetensors --peer 'python3 benchmarks/peer/peer.py'"
+        })
+final class BenchCommand implements Callable<Integer> {
+    /** Milliseconds of the published pipeline on two quiet Zen 4 cores, 256x256, PyTorch 2.13, 2 threads: the design page. */
+    private static final Map<String, Double> FIGURES = Map.of(
+            "entropy",
+            214.0,
+            "neck",
+            62.0,
+            "blocks",
+            1300.0,
+            "tokens",
+            214.0 + 62 + 1300,
+            "encode",
+            570.0,
+            "synthesis",
+            241.0);
+
+    private static final ObjectMapper JSON = new ObjectMapper();
+
+    @Option(
+            names = "--model",
+            paramLabel = "FILE",
+            required = true,
+            description = "Model file with codec, neck and encoder.")
+    private Path model;
+
+    @Option(
+            names = "--size",
+            paramLabel = "PIXELS",
+            defaultValue = "256",
+            description = "Side of the test picture, default ${DEFAULT-VALUE}.")
+    private int size;
+
+    @Option(
+            names = "--threads",
+            paramLabel = "N",
+            defaultValue = "2",
+            description = "Threads of ours and of the peer, default ${DEFAULT-VALUE}.")
+    private int threads;
+
+    @Option(
+            names = "--repeats",
+            paramLabel = "N",
+            defaultValue = "9",
+            description = "Timed repetitions, default ${DEFAULT-VALUE}.")
+    private int repeats;
+
+    @Option(
+            names = "--backend",
+            paramLabel = "NAME",
+            defaultValue = "cpu",
+            description = "cpu or reference, default ${DEFAULT-VALUE}.")
+    private String backend;
+
+    @Option(
+            names = "--isa",
+            paramLabel = "NAME",
+            defaultValue = "auto",
+            description =
+                    "Instruction set of the cpu backend: auto, avx512, avx2 or portable; default ${DEFAULT-VALUE}.")
+    private String isa;
+
+    @Option(
+            names = "--peer",
+            paramLabel = "COMMAND",
+            description =
+                    "Starts the peer, e.g. 'python3 benchmarks/peer/peer.py'; --model, --threads, --size and --layer are added.")
+    private String peer;
+
+    @Option(
+            names = {"-o", "--output"},
+            paramLabel = "FILE",
+            description = "Appends the lines to a file as well.")
+    private Path output;
+
+    @Option(names = "--commit", paramLabel = "ID", defaultValue = "unknown", description = "Named in the results.")
+    private String commit;
+
+    @Override
+    public Integer call() {
+        try (Backend opened = open();
+                ModelFile file = ModelFile.open(model)) {
+            try (Peer started = peer == null ? null : Peer.start(peerCommand(file))) {
+                StageBenchmark.Checked checked = new StageBenchmark(
+                                opened, file, size, repeats, started, result -> print(line(opened, file, result)))
+                        .run();
+                Map<String, Object> line = head(opened, file);
+                line.put("stage", "check");
+                line.put("payload_bytes", checked.payloadBytes());
+                line.put("symbols", checked.symbols());
+                for (Precision precision : Precision.values()) {
+                    put(line, "token_error_" + name(precision), checked.tokenError()[precision.ordinal()], 8);
+                }
+                print(line);
+            }
+        }
+        return 0;
+    }
+
+    private Backend open() {
+        return switch (backend) {
+            case "cpu" -> CpuBackend.open(threads, isa);
+            case "reference" -> new ReferenceBackend();
+            default -> throw new UsageException("no backend '" + backend + "'; there are cpu and reference");
+        };
+    }
+
+    private List<String> peerCommand(ModelFile file) {
+        List<String> command = new ArrayList<>(List.of(peer.strip().split("\\s+")));
+        int layer =
+                file.manifest().tokens() == null ? -2 : file.manifest().tokens().layer();
+        command.addAll(List.of(
+                "--model", model.toString(), "--threads", "" + threads, "--size", "" + size, "--layer", "" + layer));
+        return command;
+    }
+
+    private Map<String, Object> head(Backend opened, ModelFile file) {
+        Map<String, Object> line = new LinkedHashMap<>();
+        line.put("preset", "stages");
+        line.put("model", file.manifest().name());
+        line.put("size", size);
+        line.put("threads", threads);
+        line.put("backend", opened.description());
+        line.put("commit", commit);
+        line.put("machine", machine());
+        line.put("jdk", Runtime.version().toString());
+        line.put("time", Instant.now().truncatedTo(ChronoUnit.SECONDS).toString());
+        line.put("load", load());
+        return line;
+    }
+
+    private Map<String, Object> line(Backend opened, ModelFile file, StageBenchmark.Result result) {
+        Map<String, Object> line = head(opened, file);
+        line.put("stage", result.stage());
+        line.put("precision", name(result.precision()));
+        line.put("repeats", result.repeats());
+        put(line, "wall_ms", result.wallMs(), 2);
+        put(line, "least_ms", result.leastMs(), 2);
+        put(line, "cpu_ms", result.cpuMs(), 2);
+        if (result.peer() != null) {
+            line.put("peer", result.peer());
+            put(line, "peer_wall_ms", result.peerWallMs(), 2);
+            put(line, "peer_least_ms", result.peerLeastMs(), 2);
+            put(line, "peer_cpu_ms", result.peerCpuMs(), 2);
+            put(line, "ratio", result.ratio(), 2);
+            put(line, "ratio_least", result.peerLeastMs() / result.leastMs(), 2);
+        }
+        Double figure = FIGURES.get(result.stage());
+        if (figure != null && size == 256 && threads == 2) {
+            line.put("figure_ms", figure);
+            put(line, "ratio_figure", figure / result.wallMs(), 2);
+            put(line, "ratio_figure_cpu", figure / (result.cpuMs() / threads), 2);
+        }
+        return line;
+    }
+
+    private static void put(Map<String, Object> line, String column, double value, int digits) {
+        if (Double.isFinite(value)) {
+            double factor = Math.pow(10, digits);
+            line.put(column, Math.round(value * factor) / factor);
+        }
+    }
+
+    private static String name(Precision precision) {
+        return precision == Precision.F32 ? "f32" : "bf16";
+    }
+
+    private void print(Map<String, Object> line) {
+        try {
+            String text = JSON.writeValueAsString(line);
+            System.out.println(text);
+            System.out.flush();
+            if (output != null) {
+                Files.writeString(output, text + "\n", StandardOpenOption.CREATE, StandardOpenOption.APPEND);
+            }
+        } catch (JsonProcessingException e) {
+            throw new IllegalStateException(e);
+        } catch (IOException e) {
+            throw new UsageException(output + " cannot be written: " + e.getMessage(), e);
+        }
+    }
+
+    /** Processor and number of cores. */
+    private static String machine() {
+        String processor = System.getProperty("os.arch");
+        try {
+            for (String line : Files.readAllLines(Path.of("/proc/cpuinfo"))) {
+                if (line.startsWith("model name")) {
+                    processor = line.substring(line.indexOf(':') + 1).strip();
+                    break;
+                }
+            }
+        } catch (IOException e) {
+            // not Linux: the architecture has to do
+        }
+        return processor + ", " + Runtime.getRuntime().availableProcessors() + " cores";
+    }
+
+    /** Average number of runnable processes of the last minute: above the number of cores, others are at work too. */
+    private static double load() {
+        double load = java.lang.management.ManagementFactory.getOperatingSystemMXBean()
+                .getSystemLoadAverage();
+        return Math.round(load * 100) / 100.0;
+    }
+}

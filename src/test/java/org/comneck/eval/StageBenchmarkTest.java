@@ -1,0 +1,40 @@
+package org.comneck.eval;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.util.ArrayList;
+import java.util.List;
+import org.comneck.backend.Backend;
+import org.comneck.backend.reference.ReferenceBackend;
+import org.comneck.model.ModelFile;
+import org.comneck.model.SeededModel;
+import org.junit.jupiter.api.Test;
+
+/** Every stage is reported once in each precision; no figure is asserted. */
+class StageBenchmarkTest {
+    @Test
+    void tinyModel() {
+        List<StageBenchmark.Result> results = new ArrayList<>();
+        try (Backend backend = new ReferenceBackend();
+                ModelFile model = SeededModel.named(SeededModel.TINY).inMemory()) {
+            StageBenchmark.Checked checked = new StageBenchmark(backend, model, 64, 1, null, results::add).run();
+            assertTrue(checked.payloadBytes() > 0);
+            assertEquals(4 * 4 * 32 + 16, checked.symbols());
+        }
+        assertEquals(
+                List.of("encode", "entropy", "neck", "blocks", "tokens", "synthesis"),
+                results.stream().map(StageBenchmark.Result::stage).distinct().toList());
+        for (StageBenchmark.Result result : results) {
+            assertTrue(result.wallMs() > 0 && result.leastMs() <= result.wallMs());
+            assertNull(result.peer());
+        }
+    }
+
+    @Test
+    void medians() {
+        assertEquals(2, Sample.median(new double[] {3, 1, 2}));
+        assertEquals(2.5, Sample.median(new double[] {4, 1, 2, 3}));
+    }
+}
