@@ -144,7 +144,15 @@ final class ComneckLibrary {
     private static Functions bind() throws Throwable {
         String resource = resource();
         Linker linker = Linker.nativeLinker();
-        SymbolLookup lookup = SymbolLookup.libraryLookup(extract(resource), Arena.global());
+        Path file = extract(resource);
+        SymbolLookup lookup;
+        try {
+            lookup = SymbolLookup.libraryLookup(file, Arena.global());
+        } finally {
+            // The mapping outlives the name, and nothing is left behind however the process ends.
+            Files.deleteIfExists(file);
+            Files.deleteIfExists(file.getParent());
+        }
         verify(linker, lookup);
         FunctionDescriptor twoPointers = FunctionDescriptor.of(JAVA_INT, ADDRESS, ADDRESS);
         FunctionDescriptor threePointers = FunctionDescriptor.of(JAVA_INT, ADDRESS, ADDRESS, ADDRESS);
@@ -263,7 +271,7 @@ final class ComneckLibrary {
         return "linux-x86_64/libcomneck.so";
     }
 
-    /** A private copy of the library as a file, gone as soon as it is loaded. */
+    /** A private copy of the library as a file; the caller deletes it and its directory. */
     private static Path extract(String resource) throws IOException {
         try (InputStream in = ComneckLibrary.class.getResourceAsStream(resource)) {
             if (in == null) {
@@ -273,8 +281,6 @@ final class ComneckLibrary {
             Path directory = Files.createTempDirectory("comneck-");
             Path file = directory.resolve("libcomneck.so");
             Files.copy(in, file);
-            file.toFile().deleteOnExit();
-            directory.toFile().deleteOnExit();
             return file;
         }
     }
