@@ -1,0 +1,150 @@
+package org.comneck.train;
+
+import java.nio.file.Path;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.SplittableRandom;
+import org.bytedeco.javacpp.PointerScope;
+import org.bytedeco.pytorch.NoGradGuard;
+import org.bytedeco.pytorch.Tensor;
+
+/** Trains the codec: bits per pixel + lambda * 255^2 * mean squared error, the lambda of a random quality for each photo. */
+final class CodecStage implements Stage {
+    /** Pictures of a measurement; 256 pixels square, centre crops. */
+    private static final int EVALUATED = 24;
+
+    private final Recipe recipe;
+    private final Photos photos;
+    private final Photos heldOut;
+    private final int batch;
+    private final int crop;
+    private final long seed;
+    private final CodecNetwork.Size size;
+    private final Parameters parameters;
+    private final CodecNetwork network;
+    private final CodecNetwork exact;
+
+    CodecStage(Recipe recipe, Path data) {
+        this.recipe = recipe;
+        this.photos = Photos.training(recipe, data);
+        this.heldOut = Photos.heldOut(recipe, data);
+        this.batch = recipe.integer("batch");
+        this.crop = recipe.integer("crop");
+        this.seed = recipe.integer("seed", 1);
+        this.size = size(recipe);
+        this.parameters = parameters(recipe);
+        this.network = new CodecNetwork(
+                size,
+                parameters,
+                recipe.has("precision") && recipe.word("precision").equals("bf16") ? Ops.BF16 : Ops.F32);
+        this.exact = new CodecNetwork(size, parameters, Ops.F32);
+    }
+
+    static CodecNetwork.Size size(Recipe recipe) {
+        List<Integer> aggregation = recipe.integers("codec.aggregation");
+        List<Integer> context = recipe.integers("codec.context");
+        return new CodecNetwork.Size(
+                recipe.integer("codec.n"),
+                recipe.integer("codec.m"),
+                recipe.integers("codec.slices"),
+                aggregation.get(0),
+                aggregation.get(1),
+                context.get(0),
+                context.get(1),
+                recipe.numbers("codec.lambdas"));
+    }
+
+    static Parameters parameters(Recipe recipe) {
+        return CodecNetwork.declare(size(recipe), new Parameters(recipe.integer("seed", 1)))
+                .build();
+    }
+
+    @Override
+    public Parameters parameters() {
+        return parameters;
+    }
+
+    @Override
+    public int batch() {
+        return batch;
+    }
+
+    @Override
+    public double rate(double progress) {
+        return Stage.cosine(progress, recipe.number("rate.final", 0.02));
+    }
+
+    private float lambda(long quality) {
+        return size.lambdas().get((int) quality).floatValue();
+    }
+
+    @Override
+    public Map<String, Double> step(long step, double progress) {
+        SplittableRandom random = new SplittableRandom(seed * 0x632BE59BD9B4E019L + step);
+        float[] pixels = new float[batch * 3 * crop * crop];
+        long[] qualities = new long[batch];
+        float[] weights = new float[batch];
+        for (int i = 0; i < batch; i++) {
+            Photos.View view = null;
+            while (view == null) {
+                Photos.Photo photo = photos.get(random.nextInt(photos.count()));
+                view = Photos.randomSquare(photo, crop, random);
+                if (view != null) {
+                    Photos.draw(photo, view, crop, pixels, i * 3 * crop * crop);
+                }
+            }
+            qualities[i] = random.nextInt(size.lambdas().size());
+            weights[i] = lambda(qualities[i]) * 255 * 255;
+        }
+        Tensor x = Ops.of(pixels, batch, 3, crop, crop);
+        CodecNetwork.Result result = network.run(x, Ops.of(qualities, batch), true, true);
+        Tensor error = Ops.meanOver(result.xHat().sub(x).square(), false, 1, 2, 3);
+        Tensor rate = Ops.scaled(result.bits(), 1.0 / (crop * crop));
+        Tensor distortion = error.mul(Ops.of(weights, batch));
+        Tensor auxiliary = network.auxiliaryLoss();
+        Tensor loss = rate.add(distortion).mean();
+        loss.add(auxiliary).backward();
+        Map<String, Double> terms = new LinkedHashMap<>();
+        terms.put("loss", Ops.value(loss));
+        terms.put("bpp", Ops.value(rate.mean()));
+        terms.put("distortion", Ops.value(distortion.mean()));
+        terms.put("psnr", -10 * Math.log10(Ops.value(error.mean())));
+        terms.put("auxiliary", Ops.value(auxiliary));
+        return terms;
+    }
+
+    /** Estimated rate and PSNR of each quality. */
+    @Override
+    public Map<String, Double> evaluate() {
+        Map<String, Double> figures = new LinkedHashMap<>();
+        int side = 256;
+        NoGradGuard guard = new NoGradGuard();
+        parameters.useAverage(true);
+        try {
+            for (int q = 0; q < size.lambdas().size(); q++) {
+                double bits = 0;
+                double psnr = 0;
+                int count = Math.min(EVALUATED, heldOut.count());
+                for (int i = 0; i < count; i++) {
+                    try (var _ = new PointerScope()) {
+                        float[] pixels = new float[3 * side * side];
+                        Photos.Photo photo = heldOut.get(i * heldOut.count() / count);
+                        Photos.draw(photo, Photos.centre(photo), side, pixels, 0);
+                        Tensor x = Ops.of(pixels, 1, 3, side, side);
+                        CodecNetwork.Result result = exact.run(x, Ops.of(new long[] {q}, 1), false, true);
+                        bits += Ops.value(result.bits()) / (side * side) / count;
+                        Tensor clipped = Ops.clamp01(result.xHat());
+                        psnr += -10 * Math.log10(Ops.value(Ops.mse(clipped, x))) / count;
+                    }
+                }
+                figures.put("bpp." + q, bits);
+                figures.put("psnr." + q, psnr);
+            }
+        } finally {
+            parameters.useAverage(false);
+            guard.close();
+        }
+        return figures;
+    }
+}

@@ -1,0 +1,276 @@
+package org.comneck.train;
+
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.SplittableRandom;
+import org.bytedeco.javacpp.PointerScope;
+import org.bytedeco.pytorch.NoGradGuard;
+import org.bytedeco.pytorch.Tensor;
+import org.bytedeco.pytorch.global.torch;
+import org.comneck.UsageException;
+import org.comneck.model.Manifest;
+import org.comneck.model.SafetensorsFile;
+
+/**
+ * Trains the encoder from random weights. First each block alone learns the teacher's block: it gets the teacher's state before and is asked
+ * for the one after. Then all run end to end, with the teacher's states as hints and its class probabilities as labels. The label
+ * embeddings are learned beside: towards those probabilities, and towards the directions of a text encoder's embeddings.
+ */
+final class EncoderStage implements Stage {
+    private final Recipe recipe;
+    private final Photos photos;
+    private final Photos heldOut;
+    private final int batch;
+    private final long seed;
+    private final double alone;
+    private final EncoderNetwork.Size size;
+    private final Parameters parameters;
+    private final EncoderNetwork network;
+    private final DeitTeacher teacher;
+    private final Tensor texts;
+    private final List<Manifest.Label> labels;
+
+    EncoderStage(Recipe recipe, Path data) {
+        this.recipe = recipe;
+        this.photos = Photos.training(recipe, data);
+        this.heldOut = Photos.heldOut(recipe, data);
+        this.batch = recipe.integer("batch");
+        this.seed = recipe.integer("seed", 1);
+        this.alone = recipe.number("blocks.alone", 0.35);
+        this.size = size(recipe);
+        this.parameters = parameters(recipe);
+        boolean bf16 = recipe.has("precision") && recipe.word("precision").equals("bf16");
+        this.network = new EncoderNetwork(size, parameters, bf16 ? Ops.BF16 : Ops.F32);
+        this.teacher = new DeitTeacher(
+                Photos.resolve(data, recipe.word("teacher")),
+                size.image() / size.patch(),
+                size.heads(),
+                bf16 ? Ops.BF16 : Ops.F32);
+        if (teacher.layers() != size.layers()) {
+            throw new UsageException("recipe " + recipe.name() + ": the teacher has " + teacher.layers()
+                    + " blocks, the encoder " + size.layers());
+        }
+        this.labels = labels(Photos.resolve(data, recipe.word("labels")));
+        this.texts = texts(Photos.resolve(data, recipe.word("texts")));
+    }
+
+    static EncoderNetwork.Size size(Recipe recipe) {
+        return new EncoderNetwork.Size(
+                recipe.integer("encoder.width"),
+                recipe.integer("encoder.layers"),
+                recipe.integer("encoder.heads"),
+                recipe.integer("encoder.patch"),
+                recipe.integer("encoder.image"),
+                recipe.integer("encoder.projection"),
+                recipe.integer("encoder.labels"));
+    }
+
+    static Parameters parameters(Recipe recipe) {
+        return EncoderNetwork.declare(size(recipe), new Parameters(recipe.integer("seed", 1)))
+                .rate("labels.embeddings", 3)
+                .build();
+    }
+
+    /** Lines of {@code synset names}. */
+    static List<Manifest.Label> labels(Path file) {
+        try {
+            List<Manifest.Label> labels = new ArrayList<>();
+            for (String line : Files.readAllLines(file)) {
+                int space = line.indexOf(' ');
+                if (space > 0) {
+                    labels.add(new Manifest.Label(
+                            line.substring(0, space), line.substring(space + 1).trim()));
+                }
+            }
+            return labels;
+        } catch (IOException e) {
+            throw new UsageException(file + " cannot be read: " + e.getMessage(), e);
+        }
+    }
+
+    private Tensor texts(Path file) {
+        try (SafetensorsFile source = SafetensorsFile.open(file)) {
+            for (org.comneck.tensor.Tensor tensor : source.tensors().values()) {
+                if (tensor.shape().rank() == 2
+                        && tensor.shape().size(0) == size.labels()
+                        && tensor.shape().size(1) == size.projection()) {
+                    return Ops.unit(Ops.of(tensor.toFloats(), size.labels(), size.projection()));
+                }
+            }
+        }
+        throw new UsageException(file + ": has no tensor [" + size.labels() + "," + size.projection() + "]");
+    }
+
+    @Override
+    public Parameters parameters() {
+        return parameters;
+    }
+
+    @Override
+    public int batch() {
+        return batch;
+    }
+
+    @Override
+    public double rate(double progress) {
+        return progress < alone
+                ? Stage.cosine(progress / alone, 0.2)
+                : Stage.cosine((progress - alone) / (1 - alone), recipe.number("rate.final", 0.01));
+    }
+
+    /** A batch of random views in [0,1]. */
+    static Tensor batch(Photos photos, int batch, int side, double leastArea, SplittableRandom random) {
+        float[] pixels = new float[batch * 3 * side * side];
+        for (int i = 0; i < batch; i++) {
+            Photos.Photo photo = photos.get(random.nextInt(photos.count()));
+            Photos.draw(photo, Photos.randomView(photo, leastArea, random), side, pixels, i * 3 * side * side);
+        }
+        return Ops.of(pixels, batch, 3, side, side);
+    }
+
+    @Override
+    public Map<String, Double> step(long step, double progress) {
+        SplittableRandom random = new SplittableRandom(seed * 0x632BE59BD9B4E019L + step);
+        Tensor pixels =
+                EncoderNetwork.normalize(batch(photos, batch, size.image(), recipe.number("crop.area", 0.35), random));
+        DeitTeacher.Answer answer;
+        NoGradGuard guard = new NoGradGuard();
+        try {
+            answer = teacher.run(pixels);
+        } finally {
+            guard.close();
+        }
+        Tensor target = torch.softmax(answer.logits(), 1);
+        return progress < alone ? blocksAlone(pixels, answer, target) : endToEnd(pixels, answer, target);
+    }
+
+    /** Squared error as a part of what a state that says nothing would have. */
+    private static Tensor relative(Tensor actual, Tensor wanted, Tensor nothing) {
+        return Ops.mse(actual, wanted).div(Ops.mse(nothing, wanted).detach());
+    }
+
+    private Map<String, Double> blocksAlone(Tensor pixels, DeitTeacher.Answer answer, Tensor target) {
+        Tensor[] states = answer.states();
+        Map<String, Double> terms = new LinkedHashMap<>();
+        Tensor embedded = network.embed(pixels);
+        Tensor mean = Ops.meanOver(states[1], true, 0, 1);
+        Tensor embedding = relative(network.block(0, embedded), states[1], mean);
+        double sum = Ops.value(embedding);
+        embedding.backward();
+        double blocks = 0;
+        for (int i = 1; i < size.layers(); i++) {
+            Tensor loss = relative(network.block(i, states[i]), states[i + 1], states[i]);
+            blocks += Ops.value(loss) / (size.layers() - 1);
+            loss.backward();
+        }
+        Tensor entropy = Ops.crossEntropy(network.logits(states[size.layers()]), target);
+        Tensor text = textLoss();
+        Ops.scaled(entropy, 0.3).add(text).backward();
+        terms.put("loss", sum + blocks + 0.3 * Ops.value(entropy) + Ops.value(text));
+        terms.put("embedding", sum);
+        terms.put("blocks", blocks);
+        terms.put("entropy", Ops.value(entropy));
+        terms.put("text", Ops.value(text));
+        return terms;
+    }
+
+    private Map<String, Double> endToEnd(Tensor pixels, DeitTeacher.Answer answer, Tensor target) {
+        Tensor[] wanted = answer.states();
+        Tensor[] states = network.states(network.embed(pixels), 0);
+        Tensor hints = null;
+        for (int i = 1; i <= size.layers(); i++) {
+            Tensor hint = relative(states[i], wanted[i], Ops.meanOver(wanted[i], true, 0, 1));
+            hints = hints == null ? hint : hints.add(hint);
+        }
+        hints = Ops.scaled(hints, 1.0 / size.layers());
+        Tensor last = states[size.layers()].select(1, 0);
+        Tensor wantedLast = wanted[size.layers()].select(1, 0);
+        Tensor cls = relative(last, wantedLast, Ops.meanOver(wantedLast, true, 0));
+        Tensor entropy = Ops.crossEntropy(network.logits(states[size.layers()]), target);
+        Tensor text = textLoss();
+        Tensor loss = Ops.scaled(hints, recipe.number("weight.hints", 2))
+                .add(Ops.scaled(cls, recipe.number("weight.class", 2)))
+                .add(Ops.scaled(entropy, recipe.number("weight.entropy", 0.3)))
+                .add(text);
+        loss.backward();
+        Map<String, Double> terms = new LinkedHashMap<>();
+        terms.put("loss", Ops.value(loss));
+        terms.put("hints", Ops.value(hints));
+        terms.put("class", Ops.value(cls));
+        terms.put("entropy", Ops.value(entropy));
+        terms.put("text", Ops.value(text));
+        return terms;
+    }
+
+    /** One minus the mean cosine of learned and text embeddings. */
+    private Tensor textLoss() {
+        Tensor cosine =
+                Ops.sumOver(Ops.unit(parameters.get("labels.embeddings")).mul(texts), false, 1);
+        return Ops.plus(cosine.mean().neg(), 1);
+    }
+
+    /** Top-1 on held-out photos, from pixels, of the encoder and of the teacher. */
+    @Override
+    public Map<String, Double> evaluate() {
+        int right = 0;
+        int teacherRight = 0;
+        int five = 0;
+        NoGradGuard guard = new NoGradGuard();
+        parameters.useAverage(true);
+        try {
+            for (int i = 0; i < heldOut.count(); i++) {
+                try (var _ = new PointerScope()) {
+                    Tensor pixels = EncoderNetwork.normalize(centre(heldOut.get(i), size.image()));
+                    Tensor[] states = network.states(network.embed(pixels), 0);
+                    int truth = truth(heldOut.file(i), labels);
+                    int rank = rank(network.logits(states[size.layers()]), truth);
+                    right += rank == 0 ? 1 : 0;
+                    five += rank < 5 ? 1 : 0;
+                    teacherRight += rank(teacher.run(pixels).logits(), truth) == 0 ? 1 : 0;
+                }
+            }
+        } finally {
+            parameters.useAverage(false);
+            guard.close();
+        }
+        double count = Math.max(1, heldOut.count());
+        Map<String, Double> figures = new LinkedHashMap<>();
+        figures.put("photos", count);
+        figures.put("top1", right / count);
+        figures.put("top5", five / count);
+        figures.put("teacher.top1", teacherRight / count);
+        return figures;
+    }
+
+    static Tensor centre(Photos.Photo photo, int side) {
+        float[] pixels = new float[3 * side * side];
+        Photos.draw(photo, Photos.centre(photo), side, pixels, 0);
+        return Ops.of(pixels, 1, 3, side, side);
+    }
+
+    /** How many classes have a higher logit than the true one. */
+    static int rank(Tensor logits, int truth) {
+        float[] values = Ops.floats(logits);
+        int higher = 0;
+        for (float value : values) {
+            higher += truth >= 0 && value > values[truth] ? 1 : 0;
+        }
+        return truth < 0 ? values.length : higher;
+    }
+
+    /** Row of the label whose synset begins the file's name, or -1. */
+    static int truth(Path file, List<Manifest.Label> labels) {
+        String name = file.getFileName().toString();
+        for (int i = 0; i < labels.size(); i++) {
+            if (name.startsWith(labels.get(i).synset())) {
+                return i;
+            }
+        }
+        return -1;
+    }
+}

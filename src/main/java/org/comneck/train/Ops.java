@@ -1,0 +1,186 @@
+package org.comneck.train;
+
+import org.bytedeco.javacpp.FloatPointer;
+import org.bytedeco.javacpp.LongPointer;
+import org.bytedeco.javacpp.PointerScope;
+import org.bytedeco.openblas.global.openblas_nolapack;
+import org.bytedeco.pytorch.DoubleOptional;
+import org.bytedeco.pytorch.Scalar;
+import org.bytedeco.pytorch.ScalarTypeOptional;
+import org.bytedeco.pytorch.Tensor;
+import org.bytedeco.pytorch.TensorOptional;
+import org.bytedeco.pytorch.TensorVector;
+import org.bytedeco.pytorch.global.torch;
+import org.bytedeco.pytorch.global.torch.MemoryFormat;
+import org.bytedeco.pytorch.global.torch.ScalarType;
+
+/** LibTorch in the words of the networks. Every tensor made here lives until the {@link PointerScope} around the call closes. */
+final class Ops {
+    static final ScalarType F32 = ScalarType.Float;
+    static final ScalarType BF16 = ScalarType.BFloat16;
+
+    private Ops() {}
+
+    /** Loads LibTorch and sets its threads. OpenBLAS keeps its own number. */
+    static void start(int threads) {
+        System.setProperty("org.bytedeco.javacpp.maxphysicalbytes", "0");
+        System.setProperty("org.bytedeco.javacpp.maxbytes", "0");
+        openblas_nolapack.blas_set_num_threads(threads);
+        torch.set_num_threads(threads);
+    }
+
+    static Tensor of(float[] values, long... shape) {
+        return Tensor.create(values, shape);
+    }
+
+    static Tensor of(long[] values, long... shape) {
+        return Tensor.create(values, shape);
+    }
+
+    static Tensor zeros(long... shape) {
+        return torch.zeros(shape);
+    }
+
+    static float[] floats(Tensor x) {
+        Tensor flat = x.detach().to(F32).contiguous();
+        float[] out = new float[Math.toIntExact(flat.numel())];
+        new FloatPointer(flat.data_ptr()).get(out);
+        return out;
+    }
+
+    static long[] longs(Tensor x) {
+        Tensor flat = x.detach().contiguous();
+        long[] out = new long[Math.toIntExact(flat.numel())];
+        new LongPointer(flat.data_ptr()).get(out);
+        return out;
+    }
+
+    static double value(Tensor x) {
+        return x.item_float();
+    }
+
+    static Scalar scalar(double value) {
+        return new Scalar(value);
+    }
+
+    static Tensor scaled(Tensor x, double factor) {
+        return x.mul(scalar(factor));
+    }
+
+    static Tensor plus(Tensor x, double value) {
+        return x.add(scalar(value));
+    }
+
+    static Tensor cat(long dim, Tensor... parts) {
+        return torch.cat(new TensorVector(parts), dim);
+    }
+
+    static Tensor mse(Tensor a, Tensor b) {
+        return torch.mse_loss(a, b);
+    }
+
+    static Tensor meanOver(Tensor x, boolean keep, long... dims) {
+        return x.mean(dims, keep, new ScalarTypeOptional());
+    }
+
+    static Tensor sumOver(Tensor x, boolean keep, long... dims) {
+        return x.sum(dims, keep, new ScalarTypeOptional());
+    }
+
+    static Tensor channelsLast(Tensor x) {
+        return x.contiguous(MemoryFormat.ChannelsLast);
+    }
+
+    static Tensor clamp01(Tensor x) {
+        return torch.clamp_min(x, scalar(0))
+                .neg()
+                .add(scalar(1))
+                .clamp_min(scalar(0))
+                .neg()
+                .add(scalar(1));
+    }
+
+    /** Values of {@code forward} with the gradient of {@code x}. */
+    static Tensor straightThrough(Tensor x, Tensor forward) {
+        return x.add(forward.sub(x).detach());
+    }
+
+    /** Convolution with a border of zeros that keeps the size, divided by the stride. {@code x} decides the arithmetic. */
+    static Tensor conv(Parameters w, String name, Tensor x, int stride) {
+        Tensor weight = w.get(name + ".weight");
+        long pad = weight.size(2) / 2;
+        return conv(weight, w.get(name + ".bias"), x, stride, pad);
+    }
+
+    static Tensor conv(Tensor weight, Tensor bias, Tensor x, int stride, long pad) {
+        ScalarType type = x.scalar_type();
+        TensorOptional b = bias == null ? new TensorOptional() : new TensorOptional(bias.to(type));
+        return torch.conv2d(
+                x, weight.to(type), b, new long[] {stride, stride}, new long[] {pad, pad}, new long[] {1, 1}, 1);
+    }
+
+    /** Transposed convolution that doubles the size. */
+    static Tensor deconv(Parameters w, String name, Tensor x) {
+        ScalarType type = x.scalar_type();
+        Tensor weight = w.get(name + ".weight");
+        long pad = weight.size(2) / 2;
+        return torch.conv_transpose2d(
+                x,
+                weight.to(type),
+                new TensorOptional(w.get(name + ".bias").to(type)),
+                new long[] {2, 2},
+                new long[] {pad, pad},
+                new long[] {1, 1},
+                1,
+                1,
+                1);
+    }
+
+    static Tensor linear(Parameters w, String weight, String bias, Tensor x) {
+        ScalarType type = x.scalar_type();
+        return torch.linear(
+                x, w.get(weight).to(type), new TensorOptional(w.get(bias).to(type)));
+    }
+
+    static Tensor layerNorm(Parameters w, String name, Tensor x, double epsilon) {
+        Tensor weight = w.get(name + ".weight");
+        return torch.layer_norm(
+                x,
+                new long[] {weight.size(0)},
+                new TensorOptional(weight),
+                new TensorOptional(w.get(name + ".bias")),
+                epsilon,
+                false);
+    }
+
+    /** Attention over qkv (B,N,3D), q then k then v; always in F32, since the preset's bf16 kernel is fifteen times slower than its F32 one. */
+    static Tensor attention(Tensor qkv, int heads) {
+        long batch = qkv.size(0);
+        long tokens = qkv.size(1);
+        long width = qkv.size(2) / 3;
+        Tensor split =
+                qkv.to(F32).reshape(batch, tokens, 3, heads, width / heads).permute(2, 0, 3, 1, 4);
+        Tensor out = torch.scaled_dot_product_attention(
+                split.select(0, 0),
+                split.select(0, 1),
+                split.select(0, 2),
+                new TensorOptional(),
+                0.0,
+                false,
+                new DoubleOptional(),
+                false);
+        return out.transpose(1, 2).reshape(batch, tokens, width).to(qkv.scalar_type());
+    }
+
+    /** Cross-entropy in nats of logits against a distribution, both (B,K). */
+    static Tensor crossEntropy(Tensor logits, Tensor target) {
+        return sumOver(target.mul(torch.log_softmax(logits, 1)), false, 1)
+                .mean()
+                .neg();
+    }
+
+    /** Rows of unit length. */
+    static Tensor unit(Tensor x) {
+        return x.div(plus(sumOver(x.square(), true, -1), 1e-12).sqrt());
+    }
+}

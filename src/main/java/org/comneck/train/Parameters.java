@@ -1,0 +1,226 @@
+package org.comneck.train;
+
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.SplittableRandom;
+import org.bytedeco.pytorch.NoGradGuard;
+import org.bytedeco.pytorch.Tensor;
+import org.bytedeco.pytorch.global.torch;
+
+/**
+ * The trainable tensors of a network, by the names under which they are published, and their Adam optimiser with a moving average.
+ *
+ * <p>All of them are views of one vector, and so are their gradients: a step of the optimiser is a handful of operations on vectors, and a
+ * checkpoint is four vectors. They start from random values that depend on the seed and the name alone.
+ */
+final class Parameters {
+    private static final double BETA1 = 0.9;
+    private static final double BETA2 = 0.99;
+    private static final double EPSILON = 1e-8;
+
+    /** A tensor's place in the vector. */
+    record Slot(int offset, int count, long[] shape) {}
+
+    private final long seed;
+    private final Map<String, Slot> slots = new LinkedHashMap<>();
+    private final Map<String, float[]> initial = new LinkedHashMap<>();
+    private final Map<String, Float> rates = new LinkedHashMap<>();
+    private final Map<String, Tensor> views = new LinkedHashMap<>();
+    private final Map<String, Tensor> averages = new LinkedHashMap<>();
+    private int count;
+    private Tensor value;
+    private Tensor gradient;
+    private Tensor first;
+    private Tensor second;
+    private Tensor average;
+    private Tensor rate;
+    private boolean averaged;
+
+    Parameters(long seed) {
+        this.seed = seed;
+    }
+
+    /** Adds a tensor of independent uniform values in [-bound, bound). */
+    Parameters uniform(String name, double bound, long... shape) {
+        float[] values = new float[elements(shape)];
+        SplittableRandom random = new SplittableRandom(seed * 0x9E3779B97F4A7C15L ^ name.hashCode());
+        for (int i = 0; i < values.length; i++) {
+            values[i] = (float) ((2 * random.nextDouble() - 1) * bound);
+        }
+        return add(name, values, shape);
+    }
+
+    Parameters constant(String name, double constant, long... shape) {
+        float[] values = new float[elements(shape)];
+        java.util.Arrays.fill(values, (float) constant);
+        return add(name, values, shape);
+    }
+
+    Parameters add(String name, float[] values, long... shape) {
+        if (value != null || slots.containsKey(name) || values.length != elements(shape)) {
+            throw new IllegalArgumentException("tensor '" + name + "' cannot be added");
+        }
+        slots.put(name, new Slot(count, values.length, shape.clone()));
+        initial.put(name, values);
+        count = Math.addExact(count, values.length);
+        return this;
+    }
+
+    /** Weight and bias of a convolution: uniform within 1 / sqrt(inputs of an output), as PyTorch starts them. */
+    Parameters conv(String name, int out, int in, int kernel) {
+        double bound = 1 / Math.sqrt((double) in * kernel * kernel);
+        return uniform(name + ".weight", bound, out, in, kernel, kernel).uniform(name + ".bias", bound, out);
+    }
+
+    /** Weight and bias of a transposed convolution with stride 2. */
+    Parameters deconv(String name, int in, int out, int kernel) {
+        double bound = 2 / Math.sqrt((double) in * kernel * kernel);
+        return uniform(name + ".weight", bound, in, out, kernel, kernel).uniform(name + ".bias", bound / 2, out);
+    }
+
+    Parameters norm(String name, int width) {
+        return constant(name + ".weight", 1, width).constant(name + ".bias", 0, width);
+    }
+
+    /** Multiplies the learning rate of one tensor. */
+    Parameters rate(String name, double factor) {
+        rates.put(name, (float) factor);
+        return this;
+    }
+
+    /** Makes the tensors. Nothing can be added afterwards. */
+    Parameters build() {
+        float[] all = new float[count];
+        float[] factors = new float[count];
+        java.util.Arrays.fill(factors, 1f);
+        slots.forEach((name, slot) -> {
+            System.arraycopy(initial.get(name), 0, all, slot.offset, slot.count);
+            java.util.Arrays.fill(factors, slot.offset, slot.offset + slot.count, rates.getOrDefault(name, 1f));
+        });
+        initial.clear();
+        value = Ops.of(all, count);
+        average = Ops.of(all, count);
+        rate = Ops.of(factors, count);
+        gradient = torch.zeros(count);
+        first = torch.zeros(count);
+        second = torch.zeros(count);
+        slots.forEach((name, slot) -> {
+            Tensor view =
+                    value.narrow(0, slot.offset, slot.count).view(slot.shape).detach();
+            view.set_requires_grad(true);
+            view.mutable_grad().put(gradient.narrow(0, slot.offset, slot.count).view(slot.shape));
+            views.put(name, view);
+            averages.put(name, average.narrow(0, slot.offset, slot.count).view(slot.shape));
+        });
+        return this;
+    }
+
+    /** The tensor of this name: the trained one, or its moving average after {@link #useAverage}. */
+    Tensor get(String name) {
+        Tensor view = (averaged ? averages : views).get(name);
+        if (view == null) {
+            throw new IllegalArgumentException("there is no parameter '" + name + "'");
+        }
+        return view;
+    }
+
+    boolean has(String name) {
+        return slots.containsKey(name);
+    }
+
+    Map<String, Slot> slots() {
+        return slots;
+    }
+
+    int count() {
+        return count;
+    }
+
+    /** Whether {@link #get} answers with moving averages. */
+    void useAverage(boolean use) {
+        averaged = use;
+    }
+
+    void zeroGradient() {
+        gradient.zero_();
+    }
+
+    /**
+     * One step of Adam.
+     *
+     * @param step counted from 1
+     * @param clip largest length of the gradient
+     * @param decay of the moving average
+     * @return length of the gradient before clipping; a step whose gradient is not finite is left out
+     */
+    double step(long step, double learningRate, double clip, double decay) {
+        NoGradGuard guard = new NoGradGuard();
+        try {
+            double length = Ops.value(gradient.norm());
+            if (!Double.isFinite(length)) {
+                return length;
+            }
+            if (length > clip) {
+                gradient.mul_(Ops.scalar(clip / length));
+            }
+            first.mul_(Ops.scalar(BETA1)).add_(gradient, Ops.scalar(1 - BETA1));
+            second.mul_(Ops.scalar(BETA2)).addcmul_(gradient, gradient, Ops.scalar(1 - BETA2));
+            double correction1 = 1 - Math.pow(BETA1, step);
+            double correction2 = 1 - Math.pow(BETA2, step);
+            Tensor deviation =
+                    second.sqrt().div_(Ops.scalar(Math.sqrt(correction2))).add_(Ops.scalar(EPSILON));
+            value.addcdiv_(first.mul(rate), deviation, Ops.scalar(-learningRate / correction1));
+            average.lerp_(value, Ops.scalar(1 - Math.min(decay, (1.0 + step) / (10.0 + step))));
+            return length;
+        } finally {
+            guard.close();
+        }
+    }
+
+    /** The vectors of a checkpoint. */
+    Map<String, float[]> state() {
+        Map<String, float[]> state = new LinkedHashMap<>();
+        state.put("value", Ops.floats(value));
+        state.put("first", Ops.floats(first));
+        state.put("second", Ops.floats(second));
+        state.put("average", Ops.floats(average));
+        return state;
+    }
+
+    /** Puts the vectors of a checkpoint back. */
+    void restore(Map<String, float[]> state) {
+        NoGradGuard guard = new NoGradGuard();
+        try {
+            value.copy_(Ops.of(state.get("value"), count));
+            first.copy_(Ops.of(state.get("first"), count));
+            second.copy_(Ops.of(state.get("second"), count));
+            average.copy_(Ops.of(state.get("average"), count));
+        } finally {
+            guard.close();
+        }
+    }
+
+    /** Values of one tensor, of the moving average. */
+    float[] averageOf(String name) {
+        return Ops.floats(averages.get(name));
+    }
+
+    /** Starts the moving average and the optimiser's memory anew: for a new phase with another loss. */
+    void forgetMoments() {
+        NoGradGuard guard = new NoGradGuard();
+        try {
+            first.zero_();
+            second.zero_();
+        } finally {
+            guard.close();
+        }
+    }
+
+    private static int elements(long... shape) {
+        long product = 1;
+        for (long size : shape) {
+            product = Math.multiplyExact(product, size);
+        }
+        return Math.toIntExact(product);
+    }
+}

@@ -1,0 +1,32 @@
+package org.comneck.train;
+
+import java.util.Map;
+
+/** One network's training: what a step is. The loop around it is {@link Trainer}'s. */
+interface Stage {
+    /** What is trained. */
+    Parameters parameters();
+
+    /**
+     * Forward and backward of one batch; leaves the gradient in the parameters.
+     *
+     * @param step counted from 0; the batch depends on it and the seed alone
+     * @param progress fraction of the budget that is used, 0..1
+     * @return loss terms by name, {@code loss} first
+     */
+    Map<String, Double> step(long step, double progress);
+
+    /** Learning rate as a multiple of the recipe's, before warm-up. */
+    double rate(double progress);
+
+    /** Photos in a step. */
+    int batch();
+
+    /** Measures on photos that are not trained on, with averaged weights. */
+    Map<String, Double> evaluate();
+
+    /** From 1 to {@code least} along half a cosine. */
+    static double cosine(double progress, double least) {
+        return least + (1 - least) * 0.5 * (1 + Math.cos(Math.PI * Math.clamp(progress, 0, 1)));
+    }
+}

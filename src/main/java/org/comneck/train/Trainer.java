@@ -1,0 +1,272 @@
+package org.comneck.train;
+
+import java.io.BufferedWriter;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.util.LinkedHashMap;
+import java.util.Locale;
+import java.util.Map;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
+import org.bytedeco.javacpp.PointerScope;
+import org.bytedeco.pytorch.global.torch;
+import org.comneck.UsageException;
+
+/**
+ * Runs recipes. {@code Trainer.run(Recipe.load("tiny"), data, folder, resume, progress)} trains, measures, and writes the model file.
+ *
+ * <p>The run folder holds, for each stage, {@code <recipe>/checkpoint.safetensors} and {@code <recipe>/metrics.jsonl}, and at the end the
+ * exported model. An interrupt (Ctrl-C) writes a checkpoint first.
+ */
+public final class Trainer {
+    private static final String CHECKPOINT = "checkpoint.safetensors";
+    private static final String METRICS = "metrics.jsonl";
+
+    /** Told how training goes. Called from the training thread. */
+    public interface Listener {
+        /** Says nothing to nobody. */
+        Listener NONE = new Listener() {};
+
+        /**
+         * A step is done.
+         *
+         * @param stage the recipe's name
+         * @param step steps done in this stage
+         * @param fraction of the stage's budget that is used, 0..1
+         * @param terms smoothed loss terms, in a fixed order
+         * @param photosPerSecond over the last steps
+         * @param secondsLeft estimated, in this stage
+         */
+        default void step(
+                String stage,
+                long step,
+                double fraction,
+                Map<String, Double> terms,
+                double photosPerSecond,
+                double secondsLeft) {}
+
+        /** A measurement on photos that are not trained on. */
+        default void evaluated(String stage, long step, Map<String, Double> figures) {}
+
+        /** Something that happens seldom, as a sentence. */
+        default void note(String text) {}
+    }
+
+    private volatile boolean stop;
+
+    private Trainer() {}
+
+    /**
+     * Trains all stages of a recipe, then exports the model when the recipe says so.
+     *
+     * @param data folder that the recipe's paths start from
+     * @param runFolder created when absent
+     * @param resume continue where checkpoints stand; finished stages are skipped
+     * @throws UsageException when the run folder holds a run and {@code resume} is false
+     */
+    public static void run(Recipe recipe, Path data, Path runFolder, boolean resume, Listener listener) {
+        Trainer trainer = new Trainer();
+        CountDownLatch done = new CountDownLatch(1);
+        Thread hook = new Thread(() -> {
+            trainer.stop = true;
+            try {
+                done.await(60, TimeUnit.SECONDS);
+            } catch (InterruptedException e) {
+                Thread.currentThread().interrupt();
+            }
+        });
+        Runtime.getRuntime().addShutdownHook(hook);
+        try {
+            for (Recipe stage : recipe.stages()) {
+                if (trainer.stop) {
+                    return;
+                }
+                trainer.stage(stage, data, runFolder, resume, listener);
+            }
+            if (!trainer.stop && recipe.has("export")) {
+                Path target = runFolder.resolve(recipe.word("export"));
+                ModelExport.write(recipe, data, runFolder, target);
+                listener.note("wrote " + target);
+            }
+        } finally {
+            done.countDown();
+            try {
+                Runtime.getRuntime().removeShutdownHook(hook);
+            } catch (IllegalStateException e) {
+                // The process is ending, and the hook with it.
+            }
+        }
+    }
+
+    static Path checkpoint(Path runFolder, String stage) {
+        return runFolder.resolve(stage).resolve(CHECKPOINT);
+    }
+
+    private static Stage create(Recipe recipe, Path data, Path runFolder) {
+        return switch (recipe.word("stage")) {
+            case "codec" -> new CodecStage(recipe, data);
+            case "encoder" -> new EncoderStage(recipe, data);
+            case "neck" -> new NeckStage(recipe, data, runFolder);
+            default ->
+                throw new UsageException("recipe " + recipe.name() + ": stage '" + recipe.word("stage")
+                        + "' is unknown; known: codec, encoder, neck");
+        };
+    }
+
+    private void stage(Recipe recipe, Path data, Path runFolder, boolean resume, Listener listener) {
+        Path file = checkpoint(runFolder, recipe.name());
+        Path folder = file.getParent();
+        boolean known = Files.exists(file);
+        if (known && !resume) {
+            throw new UsageException(
+                    file + " exists: continue that run with --resume, or choose another folder with --out");
+        }
+        try {
+            Files.createDirectories(folder);
+        } catch (IOException e) {
+            throw new UsageException(folder + " cannot be made: " + e.getMessage(), e);
+        }
+        Checkpoint before = known ? Checkpoint.read(file) : new Checkpoint(0, 0, false, Map.of());
+        if (before.finished()) {
+            listener.note(recipe.name() + " is finished already");
+            return;
+        }
+        Ops.start(recipe.integer("threads", 2));
+        Stage stage = create(recipe, data, runFolder);
+        if (known) {
+            before.restore(file, stage.parameters());
+            listener.note(recipe.name() + " continues at step " + before.step());
+        }
+        try (BufferedWriter metrics = Files.newBufferedWriter(
+                folder.resolve(METRICS), StandardOpenOption.CREATE, StandardOpenOption.APPEND)) {
+            new Loop(recipe, stage, file, metrics, listener, before).run();
+        } catch (IOException e) {
+            throw new UsageException(folder.resolve(METRICS) + " cannot be written: " + e.getMessage(), e);
+        }
+    }
+
+    /** The steps of one stage. */
+    private final class Loop {
+        private final Recipe recipe;
+        private final Stage stage;
+        private final Path file;
+        private final BufferedWriter metrics;
+        private final Listener listener;
+        private final long steps;
+        private final double budgetSeconds;
+        private final Map<String, Double> smooth = new LinkedHashMap<>();
+        private long step;
+        private double seconds;
+
+        Loop(Recipe recipe, Stage stage, Path file, BufferedWriter metrics, Listener listener, Checkpoint before) {
+            this.recipe = recipe;
+            this.stage = stage;
+            this.file = file;
+            this.metrics = metrics;
+            this.listener = listener;
+            this.steps = recipe.integer("budget.steps", Integer.MAX_VALUE);
+            this.budgetSeconds = 60 * recipe.number("budget.minutes", Double.POSITIVE_INFINITY);
+            this.step = before.step();
+            this.seconds = before.seconds();
+            if (steps == Integer.MAX_VALUE && Double.isInfinite(budgetSeconds)) {
+                throw new UsageException("recipe " + recipe.name() + " lacks budget.steps or budget.minutes");
+            }
+        }
+
+        private double fraction() {
+            return Math.max((double) step / steps, seconds / budgetSeconds);
+        }
+
+        void run() throws IOException {
+            double rate = recipe.number("rate");
+            int warmup = recipe.integer("warmup", 100);
+            double clip = recipe.number("clip", 1);
+            double decay = recipe.number("average", 0.999);
+            int seed = recipe.integer("seed", 1);
+            double checkpointEvery = recipe.number("checkpoint.seconds", 120);
+            double evaluateEvery = recipe.number("evaluate.seconds", 600);
+            int logEvery = recipe.integer("log.steps", 20);
+            int stopAt = recipe.integer("stop.step", Integer.MAX_VALUE);
+            double lastCheckpoint = seconds;
+            double lastEvaluation = seconds;
+            double speed = 0;
+            while (fraction() < 1 && !stop && step < stopAt) {
+                long begin = System.nanoTime();
+                Map<String, Double> terms;
+                double length;
+                try (var _ = new PointerScope()) {
+                    torch.manual_seed(seed * 1_000_003L + step);
+                    stage.parameters().zeroGradient();
+                    double progress = fraction();
+                    terms = stage.step(step, progress);
+                    double factor = stage.rate(progress) * Math.min(1, (step + 1.0) / warmup);
+                    length = stage.parameters().step(step + 1, rate * factor, clip, decay);
+                }
+                step++;
+                double spent = (System.nanoTime() - begin) * 1e-9;
+                seconds += spent;
+                speed = speed == 0 ? stage.batch() / spent : 0.95 * speed + 0.05 * stage.batch() / spent;
+                terms.put("gradient", length);
+                terms.forEach((name, value) ->
+                        smooth.merge(name, value, (a, b) -> Double.isFinite(b) ? 0.97 * a + 0.03 * b : a));
+                smooth.keySet().retainAll(terms.keySet());
+                listener.step(recipe.name(), step, fraction(), smooth, speed, left());
+                if (step % logEvery == 0) {
+                    log("step", smooth, speed);
+                }
+                if (seconds - lastCheckpoint >= checkpointEvery) {
+                    lastCheckpoint = seconds;
+                    save(false);
+                }
+                if (seconds - lastEvaluation >= evaluateEvery) {
+                    lastEvaluation = seconds;
+                    evaluate(speed);
+                }
+            }
+            boolean finished = fraction() >= 1;
+            save(finished);
+            if (finished) {
+                evaluate(speed);
+            }
+        }
+
+        private double left() {
+            double byTime = budgetSeconds - seconds;
+            double bySteps = step == 0 ? Double.POSITIVE_INFINITY : (steps - step) * (seconds / step);
+            return Math.max(0, Math.min(byTime, bySteps));
+        }
+
+        private void save(boolean finished) {
+            try (var _ = new PointerScope()) {
+                new Checkpoint(step, seconds, finished, stage.parameters().state()).write(file, recipe);
+            }
+        }
+
+        private void evaluate(double speed) throws IOException {
+            try (var _ = new PointerScope()) {
+                Map<String, Double> figures = stage.evaluate();
+                listener.evaluated(recipe.name(), step, figures);
+                log("evaluation", figures, speed);
+            }
+        }
+
+        private void log(String kind, Map<String, Double> values, double speed) throws IOException {
+            StringBuilder line = new StringBuilder();
+            line.append(String.format(
+                    Locale.ROOT,
+                    "{\"kind\":\"%s\",\"step\":%d,\"seconds\":%.1f,\"photos_per_second\":%.2f",
+                    kind,
+                    step,
+                    seconds,
+                    speed));
+            values.forEach((name, value) -> line.append(",\"")
+                    .append(name)
+                    .append("\":")
+                    .append(Double.isFinite(value) ? String.format(Locale.ROOT, "%.6g", value) : "null"));
+            metrics.write(line.append("}\n").toString());
+            metrics.flush();
+        }
+    }
+}
