@@ -10,7 +10,7 @@ import org.comneck.entropy.GaussianConditional;
 import org.comneck.tensor.Tensor;
 
 /** The {@code entropy.*} tensors of a model file: integer coding tables, made once here and never recomputed at run time. */
-final class EntropyTensors {
+public final class EntropyTensors {
     private EntropyTensors() {}
 
     /** The tables that nearly every model has, made when first asked for. */
@@ -23,7 +23,7 @@ final class EntropyTensors {
      *
      * @param codec must hold {@code entropy_bottleneck.*}; a {@code gaussian_conditional.scale_table} takes the place of the published one
      */
-    static Map<String, TensorSource> of(Map<String, ? extends TensorSource> codec) {
+    public static Map<String, TensorSource> of(Map<String, ? extends TensorSource> codec) {
         FactorizedPrior prior = FactorizedPrior.of(
                 name -> codec.get("entropy_bottleneck." + name).toTensor());
         TensorSource published = codec.get("gaussian_conditional.scale_table");

@@ -87,7 +87,7 @@ public final class Trainer {
             }
             if (!trainer.stop && recipe.has("export")) {
                 Path target = runFolder.resolve(recipe.word("export"));
-                ModelExport.write(recipe, data, runFolder, target);
+                export(recipe, data, runFolder, target);
                 listener.note("wrote " + target);
             }
         } finally {
@@ -98,6 +98,15 @@ public final class Trainer {
                 // The process is ending, and the hook with it.
             }
         }
+    }
+
+    /**
+     * Writes the model file of a run whose codec, encoder and neck have checkpoints, finished or not.
+     *
+     * @param recipe one with {@code codec}, {@code encoder} and {@code neck}, like {@code tiny}
+     */
+    public static void export(Recipe recipe, Path data, Path runFolder, Path target) {
+        ModelExport.write(recipe, data, runFolder, target);
     }
 
     static Path checkpoint(Path runFolder, String stage) {
