@@ -245,7 +245,16 @@ final class CodecNetwork {
      * @param reconstruct whether to run g_s
      */
     Result run(Tensor pixels, Tensor qualities, boolean noise, boolean reconstruct) {
-        Tensor y = analysis(pixels).mul(gain("gain.y.log", qualities));
+        return runLatents(latents(pixels, qualities), qualities, noise, reconstruct);
+    }
+
+    /** Latents with gain, (B,M,H/16,W/16). */
+    Tensor latents(Tensor pixels, Tensor qualities) {
+        return analysis(pixels).mul(gain("gain.y.log", qualities));
+    }
+
+    /** {@link #run} from latents with gain. */
+    Result runLatents(Tensor y, Tensor qualities, boolean noise, boolean reconstruct) {
         Tensor z = hyperAnalysis(y);
         Tensor medians =
                 w.get("entropy_bottleneck.quantiles").detach().select(2, 1).reshape(1, size.n, 1, 1);

@@ -80,7 +80,12 @@ final class DeitTeacher {
             x = x.add(linear(p + ".mlp.fc2", hidden).to(Ops.F32));
             states[i + 1] = x;
         }
-        return new Answer(states, linear("head", norm("norm", x.select(1, 0))));
+        return new Answer(states, head(x.select(1, 0)));
+    }
+
+    /** Logits of tokens (...,D) of the last state. Only class tokens were trained for it, but it is a function of any token. */
+    Tensor head(Tensor tokens) {
+        return linear("head", norm("norm", tokens));
     }
 
     private Tensor norm(String p, Tensor x) {

@@ -90,8 +90,12 @@ final class EncoderNetwork {
 
     /** The last state's class token, projected, (B,E). */
     Tensor project(Tensor last) {
-        Tensor cls = Ops.layerNorm(w, "visual.ln_post", last.select(1, 0), Transformer.EPSILON);
-        return cls.matmul(w.get("visual.proj"));
+        return projectTokens(last.select(1, 0));
+    }
+
+    /** Tokens (T,D) of the last state, projected, (T,E). */
+    Tensor projectTokens(Tensor tokens) {
+        return Ops.layerNorm(w, "visual.ln_post", tokens, Transformer.EPSILON).matmul(w.get("visual.proj"));
     }
 
     /** Cosines with the labels, (B,K). */
@@ -101,6 +105,11 @@ final class EncoderNetwork {
 
     Tensor logits(Tensor last) {
         return Ops.scaled(cosines(project(last)), LOGIT_SCALE);
+    }
+
+    /** Logits of tokens (T,D) of the last state, (T,K). */
+    Tensor tokenLogits(Tensor tokens) {
+        return Ops.scaled(cosines(projectTokens(tokens)), LOGIT_SCALE);
     }
 
     Size size() {

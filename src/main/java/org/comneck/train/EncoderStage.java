@@ -22,6 +22,9 @@ import org.comneck.model.SafetensorsFile;
  * embeddings are learned beside: towards those probabilities, and towards the directions of a text encoder's embeddings.
  */
 final class EncoderStage implements Stage {
+    /** Patch tokens of each photo that the label embeddings learn from. */
+    private static final int HEAD_PATCHES = 15;
+
     private final Recipe recipe;
     private final Photos photos;
     private final Photos heldOut;
@@ -146,7 +149,8 @@ final class EncoderStage implements Stage {
             guard.close();
         }
         Tensor target = torch.softmax(answer.logits(), 1);
-        return progress < alone ? blocksAlone(pixels, answer, target) : endToEnd(pixels, answer, target);
+        Tensor head = headLoss(answer, random);
+        return progress < alone ? blocksAlone(pixels, answer, head) : endToEnd(pixels, answer, target, head);
     }
 
     /** Squared error as a part of what a state that says nothing would have. */
@@ -154,7 +158,7 @@ final class EncoderStage implements Stage {
         return Ops.mse(actual, wanted).div(Ops.mse(nothing, wanted).detach());
     }
 
-    private Map<String, Double> blocksAlone(Tensor pixels, DeitTeacher.Answer answer, Tensor target) {
+    private Map<String, Double> blocksAlone(Tensor pixels, DeitTeacher.Answer answer, Tensor head) {
         Tensor[] states = answer.states();
         Map<String, Double> terms = new LinkedHashMap<>();
         Tensor embedded = network.embed(pixels);
@@ -168,18 +172,18 @@ final class EncoderStage implements Stage {
             blocks += Ops.value(loss) / (size.layers() - 1);
             loss.backward();
         }
-        Tensor entropy = Ops.crossEntropy(network.logits(states[size.layers()]), target);
         Tensor text = textLoss();
-        Ops.scaled(entropy, 0.3).add(text).backward();
-        terms.put("loss", sum + blocks + 0.3 * Ops.value(entropy) + Ops.value(text));
+        double weight = recipe.number("weight.head", 0.3);
+        Ops.scaled(head, weight).add(text).backward();
+        terms.put("loss", sum + blocks + weight * Ops.value(head) + Ops.value(text));
         terms.put("embedding", sum);
         terms.put("blocks", blocks);
-        terms.put("entropy", Ops.value(entropy));
+        terms.put("head", Ops.value(head));
         terms.put("text", Ops.value(text));
         return terms;
     }
 
-    private Map<String, Double> endToEnd(Tensor pixels, DeitTeacher.Answer answer, Tensor target) {
+    private Map<String, Double> endToEnd(Tensor pixels, DeitTeacher.Answer answer, Tensor target, Tensor head) {
         Tensor[] wanted = answer.states();
         Tensor[] states = network.states(network.embed(pixels), 0);
         Tensor hints = null;
@@ -196,6 +200,7 @@ final class EncoderStage implements Stage {
         Tensor loss = Ops.scaled(hints, recipe.number("weight.hints", 2))
                 .add(Ops.scaled(cls, recipe.number("weight.class", 2)))
                 .add(Ops.scaled(entropy, recipe.number("weight.entropy", 0.3)))
+                .add(Ops.scaled(head, recipe.number("weight.head", 0.3)))
                 .add(text);
         loss.backward();
         Map<String, Double> terms = new LinkedHashMap<>();
@@ -203,8 +208,28 @@ final class EncoderStage implements Stage {
         terms.put("hints", Ops.value(hints));
         terms.put("class", Ops.value(cls));
         terms.put("entropy", Ops.value(entropy));
+        terms.put("head", Ops.value(head));
         terms.put("text", Ops.value(text));
         return terms;
+    }
+
+    /**
+     * Cross-entropy of norm, projection and label embeddings against the teacher's head, on the teacher's own tokens: all class tokens and
+     * some patches. It teaches classes that no photo shows, at the price of one linear layer.
+     */
+    private Tensor headLoss(DeitTeacher.Answer answer, SplittableRandom random) {
+        Tensor last = answer.states()[size.layers()];
+        long tokens = last.size(1);
+        long[] rows = new long[(1 + HEAD_PATCHES) * batch];
+        for (int i = 0; i < batch; i++) {
+            for (int k = 0; k <= HEAD_PATCHES; k++) {
+                long token = k == 0 ? 0 : random.nextLong(1, tokens);
+                rows[i * (1 + HEAD_PATCHES) + k] = i * tokens + token;
+            }
+        }
+        Tensor chosen = last.reshape(batch * tokens, -1).index_select(0, Ops.of(rows, rows.length));
+        Tensor target = torch.softmax(teacher.head(chosen), 1);
+        return Ops.crossEntropy(network.tokenLogits(chosen), target);
     }
 
     /** One minus the mean cosine of learned and text embeddings. */

@@ -1,0 +1,104 @@
+package org.comneck.train;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.fasterxml.jackson.databind.JsonNode;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.IOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import org.comneck.UsageException;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** Runs of a few seconds: every loss term falls, and a run that was interrupted ends with the same bits. */
+class TrainerTest {
+    @TempDir
+    Path folder;
+
+    private List<JsonNode> train(Recipe recipe, SmallRun small) throws IOException {
+        Trainer.run(recipe, small.data(), folder, false, Trainer.Listener.NONE);
+        return steps(recipe);
+    }
+
+    private List<JsonNode> steps(Recipe recipe) throws IOException {
+        List<JsonNode> steps = new ArrayList<>();
+        for (String line : Files.readAllLines(folder.resolve(recipe.name()).resolve("metrics.jsonl"))) {
+            JsonNode node = new ObjectMapper().readTree(line);
+            if (node.get("kind").asText().equals("step")) {
+                steps.add(node);
+            }
+        }
+        return steps;
+    }
+
+    private static void falls(List<JsonNode> steps, double factor, String... terms) {
+        for (String term : terms) {
+            double before = steps.getFirst().get(term).asDouble();
+            double after = steps.getLast().get(term).asDouble();
+            assertTrue(after < factor * before, term + " went from " + before + " to " + after);
+        }
+    }
+
+    @Test
+    void codecLearnsToReconstruct() throws IOException {
+        SmallRun small = new SmallRun(Files.createDirectories(folder.resolve("data")));
+        falls(train(SmallRun.codec(60, "0.01 0.04", ""), small), 0.8, "loss", "distortion", "auxiliary");
+    }
+
+    @Test
+    void codecLearnsToSave() throws IOException {
+        SmallRun small = new SmallRun(Files.createDirectories(folder.resolve("data")));
+        falls(train(SmallRun.codec(40, "1e-7 1e-6", ""), small), 0.95, "loss", "bpp", "auxiliary");
+    }
+
+    @Test
+    void encoderAndNeckLearnAndBecomeAModel() throws IOException {
+        SmallRun small = new SmallRun(Files.createDirectories(folder.resolve("data")));
+        train(SmallRun.codec(3, "0.01 0.04", ""), small);
+        List<JsonNode> steps = train(SmallRun.encoder(80, "blocks.alone = 0.5"), small);
+        List<JsonNode> alone = steps.subList(0, 40);
+        assertFalse(alone.getLast().has("hints"));
+        falls(alone, 0.95, "loss", "embedding", "blocks", "head", "text");
+        falls(steps.subList(40, 80), 0.999, "loss", "hints", "class", "entropy", "head", "text");
+        falls(train(SmallRun.neck(40), small), 0.95, "loss", "entry", "tokens", "last", "class");
+
+        TrainedForward.agrees(small, folder);
+    }
+
+    @Test
+    void anInterruptedRunEndsWithTheSameBits() throws IOException {
+        SmallRun small = new SmallRun(Files.createDirectories(folder.resolve("data")));
+        train(SmallRun.codec(6, "0.01 0.04", ""), small);
+        Path file = Trainer.checkpoint(folder, "small-codec");
+        Checkpoint whole = Checkpoint.read(file);
+        Files.delete(file);
+        train(SmallRun.codec(6, "0.01 0.04", "stop.step = 3"), small);
+        assertEquals(3, Checkpoint.read(file).step());
+        assertFalse(Checkpoint.read(file).finished());
+        Recipe again = SmallRun.codec(6, "0.01 0.04", "");
+        assertThrows(
+                UsageException.class,
+                () -> Trainer.run(again, small.data(), folder, false, Trainer.Listener.NONE));
+        Trainer.run(again, small.data(), folder, true, Trainer.Listener.NONE);
+        Checkpoint resumed = Checkpoint.read(file);
+        assertTrue(resumed.finished());
+        whole.state().forEach((name, values) -> assertArrayEquals(values, resumed.state().get(name), name));
+    }
+
+    @Test
+    void recipesThatComeWithComneckAreComplete() {
+        Recipe tiny = Recipe.load("tiny");
+        assertEquals(
+                List.of("tiny-codec", "tiny-encoder", "tiny-neck"),
+                tiny.stages().stream().map(Recipe::name).toList());
+        assertThrows(UsageException.class, () -> Recipe.load("no-such-recipe"));
+        assertThrows(UsageException.class, () -> Recipe.parse("x", "batch = many").integer("batch"));
+    }
+}
