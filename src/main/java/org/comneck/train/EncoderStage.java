@@ -121,9 +121,13 @@ final class EncoderStage implements Stage {
 
     @Override
     public double rate(double progress) {
-        return progress < alone
-                ? Stage.cosine(progress / alone, 0.2)
-                : Stage.cosine((progress - alone) / (1 - alone), recipe.number("rate.final", 0.01));
+        if (progress < alone) {
+            return Stage.cosine(progress / alone, 0.2);
+        }
+        double together = (progress - alone) / (1 - alone);
+        return recipe.number("rate.together", 0.7)
+                * Math.min(1, 0.3 + together / 0.03)
+                * Stage.cosine(together, recipe.number("rate.final", 0.01));
     }
 
     /** A batch of random views in [0,1]. */

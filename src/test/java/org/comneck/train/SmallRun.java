@@ -65,14 +65,14 @@ final class SmallRun {
     private void teacher() {
         SplittableRandom random = new SplittableRandom(3);
         Map<String, Tensor> w = new LinkedHashMap<>();
-        put(w, random, "cls_token", 0.5, 1, 1, WIDTH);
+        put(w, random, "cls_token", 0.1, 1, 1, WIDTH);
         put(w, random, "pos_embed", 0.5, 1, 10, WIDTH);
-        put(w, random, "patch_embed.proj.weight", 0.1, WIDTH, 3, 16, 16);
+        put(w, random, "patch_embed.proj.weight", 0.3, WIDTH, 3, 16, 16);
         put(w, random, "patch_embed.proj.bias", 0.1, WIDTH);
         for (int i = 0; i < LAYERS; i++) {
             String p = "blocks." + i;
             norm(w, p + ".norm1");
-            put(w, random, p + ".attn.qkv.weight", 0.4, 3 * WIDTH, WIDTH);
+            put(w, random, p + ".attn.qkv.weight", 0.8, 3 * WIDTH, WIDTH);
             put(w, random, p + ".attn.qkv.bias", 0.1, 3 * WIDTH);
             put(w, random, p + ".attn.proj.weight", 0.4, WIDTH, WIDTH);
             put(w, random, p + ".attn.proj.bias", 0.1, WIDTH);
@@ -103,8 +103,7 @@ final class SmallRun {
         w.put(name + ".bias", Tensor.of(new float[WIDTH], WIDTH));
     }
 
-    private static void put(
-            Map<String, Tensor> w, SplittableRandom random, String name, double bound, long... shape) {
+    private static void put(Map<String, Tensor> w, SplittableRandom random, String name, double bound, long... shape) {
         long count = 1;
         for (long size : shape) {
             count *= size;
@@ -113,7 +112,12 @@ final class SmallRun {
         for (int i = 0; i < values.length; i++) {
             values[i] = (float) random.nextDouble(-bound, bound);
         }
-        w.put(name, new Tensor(org.comneck.tensor.ElementType.F32, org.comneck.tensor.Shape.of(shape), MemorySegment.ofArray(values)));
+        w.put(
+                name,
+                new Tensor(
+                        org.comneck.tensor.ElementType.F32,
+                        org.comneck.tensor.Shape.of(shape),
+                        MemorySegment.ofArray(values)));
     }
 
     static Recipe codec(int steps, String lambdas, String more) {
@@ -147,7 +151,7 @@ final class SmallRun {
                 texts = texts.safetensors
                 labels = labels.txt
                 budget.steps = %d
-                batch = 3
+                batch = 8
                 rate = 3e-3
                 warmup = 3
                 average = 0.9
@@ -171,7 +175,7 @@ final class SmallRun {
                 encoder = small-encoder
                 data.holdout = photos
                 budget.steps = %d
-                batch = 3
+                batch = 8
                 rate = 3e-3
                 warmup = 3
                 average = 0.9

@@ -61,6 +61,13 @@ final class TrainedForward {
             quantiles[3 * i + 1] = medians[i];
         }
         w.add("entropy_bottleneck.quantiles", quantiles, medians.length, 1, 3);
+        // The prior itself is not stored, only tables made of it; rates are not compared.
+        Parameters fresh = CodecStage.parameters(SmallRun.codec(1, "0.01 0.04", ""));
+        fresh.slots().forEach((name, slot) -> {
+            if (name.startsWith("entropy_bottleneck._")) {
+                w.add(name, fresh.averageOf(name), slot.shape());
+            }
+        });
         return w.build();
     }
 
@@ -121,8 +128,7 @@ final class TrainedForward {
             Activation normalized = builder.input(ElementType.F32, 1, side, side, 3);
             Activation last = vision.blocks(builder, vision.embedNormalized(builder, normalized), 0, -1);
             builder.output(last);
-            Activation cls =
-                    vision.head(builder, last, VisionEncoder.Tokens.CLS, VisionEncoder.PostNorm.ONCE, true);
+            Activation cls = vision.head(builder, last, VisionEncoder.Tokens.CLS, VisionEncoder.PostNorm.ONCE, true);
             builder.output(cls);
             try (Run run = builder.build()) {
                 Fixture.fill(run, normalized, nhwc(EncoderNetwork.normalize(pixels)));

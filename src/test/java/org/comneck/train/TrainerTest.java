@@ -38,35 +38,47 @@ class TrainerTest {
         return steps;
     }
 
+    /** Terms in the log are smoothed over some thirty steps: what they show is less than what happened. */
     private static void falls(List<JsonNode> steps, double factor, String... terms) {
         for (String term : terms) {
             double before = steps.getFirst().get(term).asDouble();
             double after = steps.getLast().get(term).asDouble();
-            assertTrue(after < factor * before, term + " went from " + before + " to " + after);
+            assertTrue(
+                    after < factor * before,
+                    term + " went from " + before + " to " + after + "; " + steps.getFirst() + " " + steps.getLast());
         }
     }
 
     @Test
     void codecLearnsToReconstruct() throws IOException {
         SmallRun small = new SmallRun(Files.createDirectories(folder.resolve("data")));
-        falls(train(SmallRun.codec(60, "0.01 0.04", ""), small), 0.8, "loss", "distortion", "auxiliary");
+        List<JsonNode> steps = train(SmallRun.codec(60, "0.01 0.04", ""), small);
+        falls(steps, 0.8, "loss", "distortion");
+        falls(steps, 0.995, "auxiliary");
     }
 
     @Test
     void codecLearnsToSave() throws IOException {
         SmallRun small = new SmallRun(Files.createDirectories(folder.resolve("data")));
-        falls(train(SmallRun.codec(40, "1e-7 1e-6", ""), small), 0.95, "loss", "bpp", "auxiliary");
+        List<JsonNode> steps = train(SmallRun.codec(40, "1e-7 1e-6", ""), small);
+        falls(steps, 0.95, "loss", "bpp");
+        falls(steps, 0.995, "auxiliary");
     }
 
     @Test
     void encoderAndNeckLearnAndBecomeAModel() throws IOException {
         SmallRun small = new SmallRun(Files.createDirectories(folder.resolve("data")));
         train(SmallRun.codec(3, "0.01 0.04", ""), small);
-        List<JsonNode> steps = train(SmallRun.encoder(80, "blocks.alone = 0.5"), small);
-        List<JsonNode> alone = steps.subList(0, 40);
-        assertFalse(alone.getLast().has("hints"));
-        falls(alone, 0.95, "loss", "embedding", "blocks", "head", "text");
-        falls(steps.subList(40, 80), 0.999, "loss", "hints", "class", "entropy", "head", "text");
+        List<JsonNode> together = train(SmallRun.encoder(100, "blocks.alone = 0"), small);
+        falls(together, 0.95, "loss", "hints");
+        falls(together, 0.995, "class", "entropy", "head", "text");
+        Files.delete(Trainer.checkpoint(folder, "small-encoder"));
+        Files.delete(folder.resolve("small-encoder").resolve("metrics.jsonl"));
+        List<JsonNode> steps = train(SmallRun.encoder(60, "blocks.alone = 0.7"), small);
+        assertTrue(steps.getLast().has("hints"));
+        List<JsonNode> alone = steps.stream().filter(step -> step.has("blocks")).toList();
+        falls(alone, 0.95, "loss", "embedding", "blocks");
+        falls(alone, 0.99, "head", "text");
         falls(train(SmallRun.neck(40), small), 0.95, "loss", "entry", "tokens", "last", "class");
 
         TrainedForward.agrees(small, folder);
@@ -84,12 +96,13 @@ class TrainerTest {
         assertFalse(Checkpoint.read(file).finished());
         Recipe again = SmallRun.codec(6, "0.01 0.04", "");
         assertThrows(
-                UsageException.class,
-                () -> Trainer.run(again, small.data(), folder, false, Trainer.Listener.NONE));
+                UsageException.class, () -> Trainer.run(again, small.data(), folder, false, Trainer.Listener.NONE));
         Trainer.run(again, small.data(), folder, true, Trainer.Listener.NONE);
         Checkpoint resumed = Checkpoint.read(file);
         assertTrue(resumed.finished());
-        whole.state().forEach((name, values) -> assertArrayEquals(values, resumed.state().get(name), name));
+        whole.state()
+                .forEach((name, values) ->
+                        assertArrayEquals(values, resumed.state().get(name), name));
     }
 
     @Test
@@ -99,6 +112,7 @@ class TrainerTest {
                 List.of("tiny-codec", "tiny-encoder", "tiny-neck"),
                 tiny.stages().stream().map(Recipe::name).toList());
         assertThrows(UsageException.class, () -> Recipe.load("no-such-recipe"));
-        assertThrows(UsageException.class, () -> Recipe.parse("x", "batch = many").integer("batch"));
+        assertThrows(
+                UsageException.class, () -> Recipe.parse("x", "batch = many").integer("batch"));
     }
 }
