@@ -4,6 +4,7 @@
 //    "peak_gflops": what independent FMAs reach on one core, measured between the repeats, "ratio": gflops / (threads * peak)}
 //
 // One thread is timed by its processor time, so that other programs on the machine count less; two threads by the clock. A multiply-add counts as two operations; taps outside the input are not counted. Usage: convolution_bench [seconds per shape] [name part]
+// [isa: 0 auto, 1 portable, 2 AVX2, 3 AVX-512]
 #include <immintrin.h>
 #include <time.h>
 
@@ -72,7 +73,9 @@ __attribute__((target("avx2,fma"))) double peak256() {
   return 12.0 * kRounds * 16 / seconds * 1e-9;
 }
 
-double peak(int32_t isa) { return isa == COMNECK_ISA_AVX512 ? peak512() : peak256(); }
+double peak(int32_t kernels) { return kernels == COMNECK_ISA_AVX512 ? peak512() : peak256(); }
+
+int32_t isa = COMNECK_ISA_AUTO;
 
 struct Shape {
   const char *name;
@@ -110,7 +113,7 @@ double work(const Shape &s, int32_t out_h, int32_t out_w) {
 
 void measure(const Shape &s, int32_t threads, double seconds) {
   comneck_context *context = nullptr;
-  CHECK_EQ(comneck_context_create(threads, COMNECK_ISA_AUTO, &context), COMNECK_OK);
+  CHECK_EQ(comneck_context_create(threads, isa, &context), COMNECK_OK);
   const int32_t padding = s.kernel == s.stride ? 0 : s.kernel / 2;
   const comneck_convolution geometry{s.inputs, s.outputs, s.kernel, s.kernel, s.stride, padding, s.kind, s.precision};
   std::vector<float> weight(static_cast<size_t>(s.inputs) * s.outputs * s.kernel * s.kernel);
@@ -169,6 +172,7 @@ void measure(const Shape &s, int32_t threads, double seconds) {
 int main(int count, char **arguments) {
   const double seconds = count > 1 ? std::atof(arguments[1]) : 0.5;
   const char *part = count > 2 ? arguments[2] : "";
+  isa = count > 3 ? std::atoi(arguments[3]) : COMNECK_ISA_AUTO;
   constexpr int32_t D = COMNECK_DIRECT, C = COMNECK_CHECKERBOARD, T = COMNECK_TRANSPOSED, A = COMNECK_ANCHORS, N = COMNECK_NON_ANCHORS,
                     F = COMNECK_FULL, R = COMNECK_RELU, Q = COMNECK_QUICK_GELU, B = COMNECK_PRECISION_BF16;
   const Shape shapes[] = {

@@ -3,7 +3,8 @@
 //   {"plan": "22 blocks of ViT-L/14, 257 tokens, bf16", "threads": 2, "ms": fastest execution, "median_ms": ..., "processor_ms": processor
 //    time of all threads in the execution that took the least, "kinds_ms": {kind of step: its part of the fastest execution}}
 //
-// Weights are arbitrary; blocks take turns with six sets of them, more than caches hold. Usage: plan_bench [repeats] [name part]
+// Weights are arbitrary; blocks take turns with six sets of them, more than caches hold. Usage: plan_bench [repeats] [name part] [isa: 0 auto, 1 portable, 2
+// AVX2, 3 AVX-512]
 #include <time.h>
 
 #include <algorithm>
@@ -30,10 +31,12 @@ double processor() {
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
+int32_t isa = COMNECK_ISA_AUTO;
+
 class Recorder {
  public:
   explicit Recorder(int32_t threads) : threads_(threads) {
-    CHECK_EQ(comneck_context_create(threads, COMNECK_ISA_AUTO, &context_), COMNECK_OK);
+    CHECK_EQ(comneck_context_create(threads, isa, &context_), COMNECK_OK);
     CHECK_EQ(comneck_plan_create(context_, &plan_), COMNECK_OK);
   }
   ~Recorder() {
@@ -272,6 +275,7 @@ void synthesis(const char *name, int32_t threads, int repeats, int32_t precision
 int main(int count, char **arguments) {
   const int repeats = count > 1 ? std::atoi(arguments[1]) : 7;
   const char *part = count > 2 ? arguments[2] : "";
+  isa = count > 3 ? std::atoi(arguments[3]) : COMNECK_ISA_AUTO;
   const auto wanted = [&](const char *name) { return std::strstr(name, part) != nullptr; };
   for (const int32_t threads : {1, 2}) {
     if (const char *name = "entropy parameters of ELIC, 256x256"; wanted(name)) entropy(name, threads, repeats * 3);

@@ -9,7 +9,7 @@
 #include <bit>
 #include <cstring>
 
-#include "backend/bits.h"
+#include "vision/vision.h"
 
 namespace comneck {
 namespace {
@@ -70,6 +70,7 @@ class Convolution final : public Step {
   std::vector<int32_t> rounded_first;  // channel
   int32_t rounded_grid = COMNECK_FULL;
   int64_t rounded_positions = 0;
+  bool pad_rounded = false;  // some of the scratch is not written by a source
 
   std::vector<PhaseWork> phases;
   std::vector<PanelGroup> groups;
@@ -85,45 +86,40 @@ class Convolution final : public Step {
   }
 
  private:
+  // A task rounds a block of positions of all sources, each by one call of the copying kernel.
   void round_sources(const Execution &execution) const {
-    constexpr int64_t kBlock = 32;
     const int64_t positions = rounded_positions * destination.images;
-    const int64_t blocks = (positions + kBlock - 1) / kBlock;
-    execution.pool.run(blocks, [&](int64_t block, int32_t) {
-      const int64_t end = std::min(positions, (block + 1) * kBlock);
-      for (int64_t i = block * kBlock; i < end; ++i) {
-        char *to = execution.scratch + i * layer->units * 4;
-        std::memset(to, 0, static_cast<size_t>(layer->units) * 4);
-        const int64_t image = i / rounded_positions;
-        const int64_t p = i % rounded_positions;
-        for (size_t s = 0; s < rounded.size(); ++s) {
-          const comneck_view &view = rounded[s];
-          int64_t position = p;
-          if (view.grid == COMNECK_FULL && rounded_grid != COMNECK_FULL) {
-            const Row row = half_grid_row(rounded_grid, view.width, p);
-            position = int64_t{row.y} * view.width + row.x;
-          }
-          const int64_t element = (image * positions_of(view) + position) * view.channel_stride;
-          char *out = to + int64_t{rounded_first[s]} * 2;
-          if (view.type == COMNECK_BF16) {
-            std::memcpy(out, at(execution, view) + element * 2, static_cast<size_t>(view.channels) * 2);
-          } else {
-            round_channels(at(execution, view) + element * 4, view.channels, out);
-          }
+    const int64_t block_rows = std::max<int64_t>(8, 8192 / layer->units);
+    const auto copy = layer->context->vision.copy;
+    execution.pool.run((positions + block_rows - 1) / block_rows, [&](int64_t block, int32_t) {
+      const int64_t first = block * block_rows;
+      const int64_t count = std::min(block_rows, positions - first);
+      const int64_t stride = int64_t{layer->units} * 2;
+      char *scratch = execution.scratch;
+      if (pad_rounded) std::memset(scratch + first * stride * 2, 0, static_cast<size_t>(count * stride) * 2);
+      for (size_t s = 0; s < rounded.size(); ++s) {
+        const comneck_view &view = rounded[s];
+        CopyCall call{};
+        call.source = {at(execution, view), view.type, view.channel_stride};
+        call.destination = {scratch + int64_t{rounded_first[s]} * 2, COMNECK_BF16, stride};
+        call.channels = view.channels;
+        if (view.grid == rounded_grid) {
+          call.source_positions = call.positions = positions;
+          copy(call, first, count);
+          continue;
+        }
+        // A full grid feeds a half one: gathered position by position.
+        call.source_positions = call.positions = 1;
+        for (int64_t i = first; i < first + count; ++i) {
+          const Row row = half_grid_row(rounded_grid, view.width, i % rounded_positions);
+          const int64_t from = i / rounded_positions * positions_of(view) + int64_t{row.y} * view.width + row.x;
+          CopyCall one = call;
+          one.source.data = at(execution, view) + from * view.channel_stride * element_bytes_of(view.type);
+          one.destination.data = scratch + (i * stride + rounded_first[s]) * 2;
+          copy(one, 0, 1);
         }
       }
     });
-  }
-
-  static void round_channels(const char *from, int32_t channels, char *to) {
-    for (int32_t c = 0; c < channels; c += kMaxColumns) {
-      const int32_t count = std::min(channels - c, kMaxColumns);
-      float values[kMaxColumns];
-      uint16_t halves[kMaxColumns];
-      std::memcpy(values, from + int64_t{c} * 4, static_cast<size_t>(count) * 4);
-      for (int32_t i = 0; i < count; ++i) halves[i] = to_bf16(values[i]);
-      std::memcpy(to + int64_t{c} * 2, halves, static_cast<size_t>(count) * 2);
-    }
   }
 
   // Two neighbouring rows of a half grid hold `width` positions together.
@@ -502,6 +498,7 @@ int32_t add_convolution(comneck_plan &plan, const comneck_layer &layer, const co
   bool direct = true;
   bool all_full = true;
   int32_t channel = 0;
+  int32_t rounded_channels = 0;
   for (int32_t i = 0; i < count; ++i) {
     const comneck_view &view = views[i];
     if (view.channel_stride != 0 && view.grid != COMNECK_FULL) all_full = false;
@@ -520,12 +517,14 @@ int32_t add_convolution(comneck_plan &plan, const comneck_layer &layer, const co
       step->sources.push_back({view.offset_bytes + view.channel_offset * element, false, view.grid != COMNECK_FULL,
                                view.channels / per_unit, view.channel_stride * element, channel / per_unit});
     } else {
+      rounded_channels += view.channels;
       step->rounded.push_back(view);
       step->rounded_first.push_back(channel);
     }
   }
   int64_t scratch = 0;
   if (!direct) {
+    step->pad_rounded = rounded_channels != layer.units * 2;
     step->rounded_grid = all_full ? COMNECK_FULL : destination.grid;
     step->rounded_positions = positions_of(step->rounded_grid, step->input_height, step->input_width);
     step->sources.push_back({0, true, !all_full, layer.units, int64_t{layer.units} * 4, 0});

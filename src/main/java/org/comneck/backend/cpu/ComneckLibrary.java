@@ -144,15 +144,7 @@ final class ComneckLibrary {
     private static Functions bind() throws Throwable {
         String resource = resource();
         Linker linker = Linker.nativeLinker();
-        Path file = extract(resource);
-        SymbolLookup lookup;
-        try {
-            lookup = SymbolLookup.libraryLookup(file, Arena.global());
-        } finally {
-            // The mapping outlives the name, and nothing is left behind however the process ends.
-            Files.deleteIfExists(file);
-            Files.deleteIfExists(file.getParent());
-        }
+        SymbolLookup lookup = open(resource);
         verify(linker, lookup);
         FunctionDescriptor twoPointers = FunctionDescriptor.of(JAVA_INT, ADDRESS, ADDRESS);
         FunctionDescriptor threePointers = FunctionDescriptor.of(JAVA_INT, ADDRESS, ADDRESS, ADDRESS);
@@ -271,8 +263,8 @@ final class ComneckLibrary {
         return "linux-x86_64/libcomneck.so";
     }
 
-    /** A private copy of the library as a file; the caller deletes it and its directory. */
-    private static Path extract(String resource) throws IOException {
+    /** Loads a private copy of the library, which is gone from the file system before this returns. */
+    private static SymbolLookup open(String resource) throws IOException {
         try (InputStream in = ComneckLibrary.class.getResourceAsStream(resource)) {
             if (in == null) {
                 throw new InternalException("libcomneck.so is not on the class path (" + resource + ")");
@@ -280,8 +272,14 @@ final class ComneckLibrary {
             // A directory that only this user can enter: nobody can put another library in its place.
             Path directory = Files.createTempDirectory("comneck-");
             Path file = directory.resolve("libcomneck.so");
-            Files.copy(in, file);
-            return file;
+            // The mapping outlives the name, and nothing is left behind however the process ends.
+            try {
+                Files.copy(in, file);
+                return SymbolLookup.libraryLookup(file, Arena.global());
+            } finally {
+                Files.deleteIfExists(file);
+                Files.delete(directory);
+            }
         }
     }
 }

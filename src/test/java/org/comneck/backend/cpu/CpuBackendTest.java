@@ -389,6 +389,31 @@ class CpuBackendTest {
         }
     }
 
+    /** Native allocations are counted by plan_test.cpp. */
+    @Test
+    void executingAllocatesNothingOnTheHeap() {
+        CpuBackend backend = NATIVE.getLast();
+        RunBuilder builder = backend.newRun();
+        Activation in = builder.input(ElementType.F32, 1, 2, 2, 4);
+        Activation out = builder.buffer(ElementType.F32, Grid.FULL, 1, 2, 2, 4);
+        builder.add(in, in, out);
+        builder.output(out);
+        var threads = (com.sun.management.ThreadMXBean) java.lang.management.ManagementFactory.getThreadMXBean();
+        try (Run run = builder.build()) {
+            for (int i = 0; i < 20_000; i++) {
+                run.execute(); // until the call is compiled
+            }
+            long before = threads.getCurrentThreadAllocatedBytes();
+            for (int i = 0; i < 1000; i++) {
+                run.execute();
+            }
+            long allocated = threads.getCurrentThreadAllocatedBytes() - before;
+            assertTrue(
+                    allocated < 1000,
+                    () -> allocated + " bytes in 1,000 executions"); // the counter itself takes a little
+        }
+    }
+
     @Test
     void closedHandlesThrow() {
         CpuBackend backend = CpuBackend.open(1);
