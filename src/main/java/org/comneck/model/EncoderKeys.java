@@ -27,6 +27,7 @@ final class EncoderKeys {
      * @param activation where the files say it, else null
      * @param epsilon of LayerNorm
      * @param heads where the files say it, else 0
+     * @param assumed what the files do not say and was taken as usual for the family, a line each
      */
     record Encoder(
             String family,
@@ -37,7 +38,8 @@ final class EncoderKeys {
             double epsilon,
             int heads,
             List<Double> mean,
-            List<Double> std) {}
+            List<Double> std,
+            List<String> assumed) {}
 
     private EncoderKeys() {}
 
@@ -99,7 +101,8 @@ final class EncoderKeys {
                     known.epsilon(),
                     known.heads(),
                     known.mean(),
-                    known.std());
+                    known.std(),
+                    List.of());
         }
         JsonNode config = weights.beside("open_clip_config.json");
         JsonNode model = config.path("model_cfg");
@@ -118,7 +121,8 @@ final class EncoderKeys {
                 1e-5,
                 0,
                 channels(config.path("preprocess_cfg").path("mean"), SeededModel.CLIP_MEAN),
-                channels(config.path("preprocess_cfg").path("std"), SeededModel.CLIP_STD));
+                channels(config.path("preprocess_cfg").path("std"), SeededModel.CLIP_STD),
+                List.of());
     }
 
     private static Encoder huggingFace(WeightFiles weights, WeightFiles.Found found) {
@@ -177,11 +181,12 @@ final class EncoderKeys {
                 surplus,
                 vision.path("hidden_act").isTextual()
                         ? vision.path("hidden_act").asText()
-                        : "quick_gelu",
+                        : null,
                 vision.path("layer_norm_eps").asDouble(1e-5),
                 vision.path("num_attention_heads").asInt(0),
                 channels(pictures.path("image_mean"), SeededModel.CLIP_MEAN),
-                channels(pictures.path("image_std"), SeededModel.CLIP_STD));
+                channels(pictures.path("image_std"), SeededModel.CLIP_STD),
+                List.of());
     }
 
     private static boolean sameLayout(TensorSource a, TensorSource b, TensorSource c) {
@@ -265,7 +270,8 @@ final class EncoderKeys {
                     known.epsilon(),
                     known.heads(),
                     known.mean(),
-                    known.std());
+                    known.std(),
+                    List.of());
         }
         JsonNode pictures = weights.beside("config.json").path("pretrained_cfg");
         return new Encoder(
@@ -277,7 +283,12 @@ final class EncoderKeys {
                 1e-6,
                 0,
                 channels(pictures.path("mean"), trunk.isEmpty() ? IMAGENET_MEAN : SeededModel.CLIP_MEAN),
-                channels(pictures.path("std"), trunk.isEmpty() ? IMAGENET_STD : SeededModel.CLIP_STD));
+                channels(pictures.path("std"), trunk.isEmpty() ? IMAGENET_STD : SeededModel.CLIP_STD),
+                pictures.has("mean")
+                        ? List.of()
+                        : List.of("mean and deviation of the pixels are taken as "
+                                + (trunk.isEmpty() ? "ImageNet's" : "CLIP's")
+                                + ": the encoder's file does not say them"));
     }
 
     private static List<Double> channels(JsonNode node, List<Double> otherwise) {

@@ -357,7 +357,11 @@ public final class Importer {
             if (scales != null) {
                 prior.put("gaussian_conditional.scale_table", scales);
             }
-            parts.tensors.putAll(EntropyTensors.of(prior));
+            try {
+                parts.tensors.putAll(EntropyTensors.of(prior));
+            } catch (DamagedDataException | IllegalArgumentException | ArithmeticException e) {
+                throw new DamagedDataException(file + ": no coding tables can be made: " + e.getMessage(), -1, e);
+            }
         }
         parts.codec = codec;
         Optional<Manifest> own = weights.manifest();
@@ -462,11 +466,11 @@ public final class Importer {
         String what = found.family() + " encoder, " + layers + " blocks " + width + " wide, patches of " + patch + ", "
                 + tokens + " tokens";
         check(file, "an " + what, expected.tensors, tensors, found.surplus());
+        notes.addAll(found.assumed());
         String function = activation != null ? activation : found.activation();
         if (function == null) {
             function = "quick_gelu";
-            notes.add("the encoder's file does not say its activation: taken as quick_gelu, as in OpenAI's weights;"
-                    + " --activation gelu for weights trained with the exact one");
+            notes.add("the encoder's activation is taken as quick_gelu, OpenAI's: its file does not say it");
         }
         if (!function.equals("quick_gelu") && !function.equals("gelu")) {
             throw new UsageException(file + ": the encoder's activation is '" + SafetensorsFile.printable(function)

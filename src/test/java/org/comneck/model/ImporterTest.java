@@ -7,9 +7,13 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
+import java.lang.foreign.MemorySegment;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -204,7 +208,8 @@ class ImporterTest {
             assertEquals(clip().size(), model.names().size());
         }
         assertEquals(TINY.encoder(), result.manifest().encoder());
-        assertEquals(List.of(), result.notes());
+        assertEquals(1, result.notes().size());
+        assertTrue(result.notes().getFirst().contains("quick_gelu"));
     }
 
     /** A folder as on the hub: shards, an index, a config; the language model is left out and the projector taken along. */
@@ -432,6 +437,71 @@ class ImporterTest {
                 UsageException.class,
                 () -> new Importer().encoder(clip).write(folder.resolve("no/such/model"), Progress.NONE));
         assertFalse(Files.exists(target));
+    }
+
+    /** Priors that training has ruined: an import that says so or tables that are sound, never anything else. */
+    @ParameterizedTest
+    @ValueSource(floats = {Float.NaN, Float.POSITIVE_INFINITY, 1e30f, -1e30f, 0f})
+    void ruinedPriors(float value) {
+        Path target = folder.resolve("model.safetensors");
+        for (String name : List.of("_matrix0", "_bias4", "_factor2", "quantiles")) {
+            Map<String, TensorSource> tensors = new LinkedHashMap<>(codec());
+            Shape shape = tensors.get("entropy_bottleneck." + name).shape();
+            float[] values = new float[(int) shape.elements()];
+            Arrays.fill(values, value);
+            tensors.put("entropy_bottleneck." + name, TensorSource.of(Tensor.of(values, shape.toArray())));
+            Path file = safetensors("ruined.safetensors", tensors);
+            try {
+                new Importer().codec(file).write(target, Progress.NONE);
+            } catch (DamagedDataException e) {
+                assertTrue(
+                        e.getMessage().contains(file.toString())
+                                && e.getMessage().contains(name),
+                        e.getMessage());
+            }
+        }
+    }
+
+    /** However large a tensor, it is asked for a few megabytes at a time. */
+    @Test
+    void writingTakesBoundedPieces() throws IOException {
+        Shape shape = Shape.of(3, 1 << 21);
+        TensorSource seeded = SeededWeights.tensor("large", 0, shape, 0, 1);
+        long[] largest = {0};
+        TensorSource watched = new TensorSource() {
+            @Override
+            public ElementType type() {
+                return ElementType.F32;
+            }
+
+            @Override
+            public Shape shape() {
+                return shape;
+            }
+
+            @Override
+            public void read(long first, MemorySegment destination) {
+                largest[0] = Math.max(largest[0], destination.byteSize());
+                seeded.read(first, destination);
+            }
+        };
+        Path file = folder.resolve("large.safetensors");
+        ModelWriter.plain()
+                .add("a", Reshaped.concatenate(List.of(watched, watched)))
+                .write(file);
+        assertTrue(largest[0] <= 4 << 20, "" + largest[0]);
+        assertEquals(2 * 4 * shape.elements() + 128, Files.size(file));
+        try (SafetensorsFile read = SafetensorsFile.open(file)) {
+            Tensor tensor = read.tensors().get("a");
+            byte[] one = new byte[4];
+            for (long i : new long[] {0, 1, shape.elements() - 1, shape.elements() / 3}) {
+                seeded.read(i, MemorySegment.ofArray(one));
+                float expected =
+                        ByteBuffer.wrap(one).order(ByteOrder.LITTLE_ENDIAN).getFloat();
+                assertEquals(expected, (float) tensor.at(i));
+                assertEquals(expected, (float) tensor.at(shape.elements() + i));
+            }
+        }
     }
 
     @Test
