@@ -22,6 +22,8 @@
 
 namespace comneck {
 
+class Payloads;
+
 struct Execution {
   char *memory;   // the plan's buffers
   char *scratch;  // as much as the hungriest step asked for; contents undefined; 64-byte aligned
@@ -100,6 +102,7 @@ struct comneck_plan {
   int64_t reach = 0;           // bytes that the views need
   int64_t scratch_bytes = 0;
   bool sealed = false;
+  std::shared_ptr<comneck::Payloads> payloads;  // null when nothing is decoded
   comneck::Memory memory;
   comneck::Memory scratch;
 };

@@ -25,7 +25,7 @@ extern "C" {
 #define COMNECK_API __attribute__((visibility("default")))
 
 /* Raised with every change of this header; Java refuses to load another one. */
-#define COMNECK_ABI_VERSION 2
+#define COMNECK_ABI_VERSION 3
 
 /* Status values. */
 enum {
@@ -58,6 +58,19 @@ enum { COMNECK_ISA_AUTO = 0, COMNECK_ISA_PORTABLE = 1, COMNECK_ISA_AVX2 = 2, COM
 typedef struct comneck_context comneck_context;
 typedef struct comneck_layer comneck_layer;
 typedef struct comneck_plan comneck_plan;
+typedef struct comneck_tables comneck_tables;
+typedef struct comneck_rans_encoder comneck_rans_encoder;
+typedef struct comneck_rans_decoder comneck_rans_decoder;
+
+/* Symbols of one image that share a set of tables, in coding order. */
+typedef struct comneck_rans_pass {
+  const comneck_tables *tables;
+  const uint8_t *indices; /* table of each symbol */
+  int64_t indices_bytes;  /* at least count */
+  const int16_t *values;
+  int64_t values_bytes; /* at least 2 * count */
+  int64_t count;        /* symbols */
+} comneck_rans_pass;
 
 /*
  * A view of a buffer in a plan's memory: images x positions x channels, channels innermost. Element (n, p, c) is element number
@@ -201,6 +214,80 @@ COMNECK_API int32_t comneck_plan_normalize(comneck_plan *plan, const comneck_vie
 
 /* F32 to U8: floor(clamp(x, 0, 1) * 255 + 0.5). */
 COMNECK_API int32_t comneck_plan_to_pixels(comneck_plan *plan, const comneck_view *source, const comneck_view *pixels);
+
+/*
+ * Gaussian conditional, encoder side, for the positions of the parameters' half grid: parameters F32 with 2C channels, means then scales;
+ * y and y_hat F32, full grid, C channels; symbols I16 and indices U8, the parameters' grid, C channels. thresholds: F32, ascending.
+ */
+COMNECK_API int32_t comneck_plan_quantize_gaussian(comneck_plan *plan, const comneck_view *y, const comneck_view *parameters,
+                                                   const float *thresholds, int64_t thresholds_bytes, const comneck_view *indices,
+                                                   const comneck_view *symbols, const comneck_view *y_hat);
+
+/* Factorized prior, encoder side: z and z_hat F32, symbols I16; medians F32, one for each channel. */
+COMNECK_API int32_t comneck_plan_quantize_factorized(comneck_plan *plan, const comneck_view *z, const float *medians,
+                                                     int64_t medians_bytes, const comneck_view *symbols, const comneck_view *z_hat);
+
+/* Declares one payload for each image; begins with them. Once in a plan, before the steps that decode. */
+COMNECK_API int32_t comneck_plan_payloads(comneck_plan *plan, int32_t images);
+
+/* Next pass of each payload; the tables must outlive the plan. Where a payload is damaged, symbols are 0. */
+COMNECK_API int32_t comneck_plan_decode_factorized(comneck_plan *plan, const comneck_tables *tables, const float *medians,
+                                                   int64_t medians_bytes, const comneck_view *symbols, const comneck_view *z_hat);
+COMNECK_API int32_t comneck_plan_decode_gaussian(comneck_plan *plan, const comneck_tables *tables, const comneck_view *parameters,
+                                                 const float *thresholds, int64_t thresholds_bytes, const comneck_view *symbols,
+                                                 const comneck_view *y_hat);
+
+/* After the last pass: everything must be consumed, and the symbols must have the checksum that came with the payload. */
+COMNECK_API int32_t comneck_plan_finish_payloads(comneck_plan *plan);
+
+/* Hands over an image's payload for the next execution; copied. Any bytes are allowed. */
+COMNECK_API int32_t comneck_plan_payload(comneck_plan *plan, int32_t image, const void *payload, int64_t payload_bytes,
+                                         int32_t symbol_checksum);
+
+/* What was wrong with an image's payload in the last execution, "" for nothing, and at which byte, -1 for none. */
+COMNECK_API int32_t comneck_plan_damage(const comneck_plan *plan, int32_t image, char *text, int64_t text_bytes, int64_t *offset);
+
+/* ---------------------------------------------------------------------------------------------------------------- rANS */
+
+/*
+ * Packs coding tables (org.comneck.backend.CodingTables): shift, first and count have one entry a table; frequency has rows of 256, of
+ * which count + 1 are used.
+ */
+COMNECK_API int32_t comneck_tables_create(int32_t tables, const int32_t *shift, int64_t shift_bytes, const int32_t *first,
+                                          int64_t first_bytes, const int32_t *count, int64_t count_bytes, const int32_t *frequency,
+                                          int64_t frequency_bytes, comneck_tables **out);
+
+COMNECK_API void comneck_tables_destroy(comneck_tables *tables);
+
+COMNECK_API int32_t comneck_rans_encoder_create(comneck_rans_encoder **encoder);
+
+/*
+ * Encodes all passes of one image, in decoding order. substreams: 1 to 32, or 0 for one in about 2 KiB. *payload (docs/format.md) is
+ * valid until the encoder's next call.
+ */
+COMNECK_API int32_t comneck_rans_encode(comneck_rans_encoder *encoder, const comneck_rans_pass *passes, int64_t passes_bytes,
+                                        int32_t substreams, const void **payload, int64_t *payload_bytes,
+                                        int32_t *symbol_checksum);
+
+COMNECK_API void comneck_rans_encoder_destroy(comneck_rans_encoder *encoder);
+
+/* A decoder for use without a plan, with the context's instruction set. */
+COMNECK_API int32_t comneck_rans_decoder_create(const comneck_context *context, comneck_rans_decoder **decoder);
+
+/* Begins with a payload; copied. COMNECK_DAMAGED: see comneck_rans_damage. */
+COMNECK_API int32_t comneck_rans_start(comneck_rans_decoder *decoder, const void *payload, int64_t payload_bytes);
+
+/* The next pass: as many symbols as indices. Zeros with COMNECK_DAMAGED. */
+COMNECK_API int32_t comneck_rans_decode(comneck_rans_decoder *decoder, const comneck_tables *tables, const uint8_t *indices,
+                                        int64_t indices_bytes, int16_t *symbols, int64_t symbols_bytes);
+
+/* After the last pass: everything must be consumed, and the symbols must have this checksum. */
+COMNECK_API int32_t comneck_rans_finish(comneck_rans_decoder *decoder, int32_t symbol_checksum);
+
+/* What was wrong, "" for nothing, and at which byte of the payload, -1 for none. */
+COMNECK_API int32_t comneck_rans_damage(const comneck_rans_decoder *decoder, char *text, int64_t text_bytes, int64_t *offset);
+
+COMNECK_API void comneck_rans_decoder_destroy(comneck_rans_decoder *decoder);
 
 #ifdef __cplusplus
 }

@@ -44,6 +44,7 @@ abstract class RansTest {
     void close() {
         tables.close();
         backend.close();
+        reference.close();
     }
 
     private List<short[]> decode(RansEncoder.Encoded encoded, Backend.Tables with, List<byte[]> indices) {

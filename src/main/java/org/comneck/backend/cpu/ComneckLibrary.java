@@ -29,7 +29,7 @@ import org.comneck.InternalException;
  * {@link #unavailabilityCause}.
  */
 final class ComneckLibrary {
-    static final int ABI_VERSION = 2;
+    static final int ABI_VERSION = 3;
 
     static final int OK = 0;
     static final int MISUSE = 1;
@@ -87,7 +87,8 @@ final class ComneckLibrary {
             MethodHandle planEmbed,
             MethodHandle planSelectTokens,
             MethodHandle planNormalize,
-            MethodHandle planToPixels) {}
+            MethodHandle planToPixels,
+            CodingFunctions coding) {}
 
     /** What loading came to: functions or a cause. */
     private record Loaded(Functions functions, Throwable cause) {}
@@ -215,7 +216,8 @@ final class ComneckLibrary {
                 find(linker, lookup, "comneck_plan_embed", twoArrays),
                 find(linker, lookup, "comneck_plan_select_tokens", numberBetween),
                 find(linker, lookup, "comneck_plan_normalize", twoArrays),
-                find(linker, lookup, "comneck_plan_to_pixels", threePointers));
+                find(linker, lookup, "comneck_plan_to_pixels", threePointers),
+                CodingFunctions.bind((name, descriptor) -> find(linker, lookup, name, descriptor)));
     }
 
     private static MethodHandle find(Linker linker, SymbolLookup lookup, String name, FunctionDescriptor descriptor) {

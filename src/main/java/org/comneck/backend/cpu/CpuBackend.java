@@ -11,6 +11,7 @@ import org.comneck.backend.CodingTables;
 import org.comneck.backend.Convolution;
 import org.comneck.backend.Layer;
 import org.comneck.backend.Precision;
+import org.comneck.backend.RansDecoder;
 import org.comneck.backend.RansEncoder;
 import org.comneck.backend.RunBuilder;
 import org.comneck.backend.StepChecks;
@@ -163,7 +164,8 @@ public final class CpuBackend implements Backend {
 
     @Override
     public Tables tables(CodingTables tables) {
-        throw new UnsupportedOperationException("coding tables on the cpu backend");
+        context.address();
+        return new CpuTables(tables);
     }
 
     @Override
@@ -173,7 +175,12 @@ public final class CpuBackend implements Backend {
 
     @Override
     public RansEncoder ransEncoder() {
-        throw new UnsupportedOperationException("rANS on the cpu backend");
+        return new NativeRansEncoder();
+    }
+
+    @Override
+    public RansDecoder ransDecoder() {
+        return new NativeRansDecoder(this);
     }
 
     @Override

@@ -1,5 +1,6 @@
 package org.comneck.backend.cpu;
 
+import static java.lang.foreign.ValueLayout.JAVA_BYTE;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import java.lang.foreign.Arena;
@@ -19,6 +20,10 @@ final class CpuRun implements Run {
     private final Arena arena = Arena.ofShared();
     private final Map<Integer, MemorySegment> ports = new HashMap<>();
     private final List<CpuLayer> layers;
+    private final List<CpuTables> tables;
+    private final DamagedDataException[] damage; // of each payload, in the last execution
+    private final MemorySegment text;
+    private final MemorySegment offset;
     private final MemorySegment nanos;
     private final long bytes;
     private boolean closed;
@@ -30,11 +35,17 @@ final class CpuRun implements Run {
             List<CpuRunBuilder.Buffer> buffers,
             Set<Integer> ports,
             List<CpuLayer> layers,
+            List<CpuTables> tables,
+            int payloads,
             int stages,
             long bytes) {
         this.backend = backend;
         this.plan = plan;
         this.layers = List.copyOf(layers);
+        this.tables = List.copyOf(tables);
+        this.damage = new DamagedDataException[payloads];
+        this.text = arena.allocate(NativeRansDecoder.TEXT_BYTES);
+        this.offset = arena.allocate(JAVA_LONG);
         this.bytes = bytes;
         this.nanos = arena.allocate(JAVA_LONG, Math.max(1, stages));
         // Segments of this arena throw once the run is closed, instead of reading freed memory.
@@ -56,8 +67,32 @@ final class CpuRun implements Run {
     }
 
     @Override
-    public void payload(int image, MemorySegment payload, int symbolChecksum) {
-        throw new UnsupportedOperationException("payload");
+    public synchronized void payload(int image, MemorySegment payload, int symbolChecksum) {
+        if (image < 0 || image >= damage.length) {
+            throw new IllegalArgumentException("no payload of image " + image + " was declared");
+        }
+        if (payload.isNative()) {
+            handOver(image, payload, symbolChecksum);
+        } else {
+            try (Arena copy = Arena.ofConfined()) {
+                handOver(image, Natives.inNativeMemory(copy, payload), symbolChecksum);
+            }
+        }
+    }
+
+    private void handOver(int image, MemorySegment payload, int symbolChecksum) {
+        int status;
+        try {
+            status = (int) ComneckLibrary.FUNCTIONS
+                    .coding()
+                    .planPayload()
+                    .invokeExact(plan.address(), image, payload, payload.byteSize(), symbolChecksum);
+        } catch (RuntimeException e) {
+            throw e;
+        } catch (Throwable t) {
+            throw ComneckLibrary.linkage(t);
+        }
+        ComneckLibrary.check(status);
     }
 
     @Override
@@ -65,6 +100,9 @@ final class CpuRun implements Run {
         backend.address(); // a closed backend or layer throws here, before native code would read freed memory
         for (int i = 0; i < layers.size(); i++) {
             layers.get(i).address();
+        }
+        for (int i = 0; i < tables.size(); i++) {
+            tables.get(i).address();
         }
         int status;
         try {
@@ -79,11 +117,32 @@ final class CpuRun implements Run {
             throw ComneckLibrary.linkage(t);
         }
         ComneckLibrary.check(status);
+        for (int i = 0; i < damage.length; i++) {
+            damage[i] = readDamage(i);
+        }
+    }
+
+    private DamagedDataException readDamage(int image) {
+        int status;
+        try {
+            status = (int) ComneckLibrary.FUNCTIONS
+                    .coding()
+                    .planDamage()
+                    .invokeExact(plan.address(), image, text, text.byteSize(), offset);
+        } catch (RuntimeException e) {
+            throw e;
+        } catch (Throwable t) {
+            throw ComneckLibrary.linkage(t);
+        }
+        ComneckLibrary.check(status);
+        return text.get(JAVA_BYTE, 0) == 0
+                ? null
+                : new DamagedDataException(text.getString(0), offset.get(JAVA_LONG, 0));
     }
 
     @Override
     public DamagedDataException damage(int image) {
-        return null;
+        return image < 0 || image >= damage.length ? null : damage[image];
     }
 
     @Override

@@ -38,6 +38,8 @@ final class CpuRunBuilder implements RunBuilder {
     private final Set<Integer> released = new HashSet<>();
     private final Set<Integer> ports = new HashSet<>();
     private final List<CpuLayer> layers = new ArrayList<>();
+    private final List<CpuTables> tables = new ArrayList<>();
+    private int payloads;
     private int stages;
     private boolean built;
 
@@ -254,7 +256,15 @@ final class CpuRunBuilder implements RunBuilder {
 
     @Override
     public void quantizeFactorized(Activation z, Tensor medians, Activation symbols, Activation zHat) {
-        throw new UnsupportedOperationException("quantizeFactorized");
+        StepChecks.factorized(zHat, medians, symbols);
+        StepChecks.type(z, ElementType.F32, "z");
+        StepChecks.same("z and zHat", z, zHat);
+        step((f, p, arena) -> {
+            MemorySegment m = Natives.floats(arena, medians);
+            return (int) f.coding()
+                    .planQuantizeFactorized()
+                    .invokeExact(p, view(arena, z), m, m.byteSize(), view(arena, symbols), view(arena, zHat));
+        });
     }
 
     @Override
@@ -265,28 +275,81 @@ final class CpuRunBuilder implements RunBuilder {
             Activation indices,
             Activation symbols,
             Activation yHat) {
-        throw new UnsupportedOperationException("quantizeGaussian");
+        StepChecks.gaussian(parameters, thresholds, symbols, yHat);
+        StepChecks.type(y, ElementType.F32, "y");
+        StepChecks.same("y and yHat", y, yHat);
+        StepChecks.type(indices, ElementType.U8, "indices");
+        StepChecks.same("indices and symbols", indices, symbols);
+        step((f, p, arena) -> {
+            MemorySegment t = Natives.floats(arena, thresholds);
+            return (int) f.coding()
+                    .planQuantizeGaussian()
+                    .invokeExact(
+                            p,
+                            view(arena, y),
+                            view(arena, parameters),
+                            t,
+                            t.byteSize(),
+                            view(arena, indices),
+                            view(arena, symbols),
+                            view(arena, yHat));
+        });
     }
 
     @Override
     public void payloads(int images, long symbols) {
-        throw new UnsupportedOperationException("payloads");
+        if (payloads > 0) {
+            throw new IllegalStateException("the run has its payloads already");
+        }
+        if (images < 1 || symbols < 0) {
+            throw new IllegalArgumentException(images + " payloads of " + symbols + " symbols");
+        }
+        step((f, p, arena) -> (int) f.coding().planPayloads().invokeExact(p, images));
+        payloads = images;
     }
 
     @Override
     public void decodeFactorized(Backend.Tables tables, Tensor medians, Activation symbols, Activation zHat) {
-        throw new UnsupportedOperationException("decodeFactorized");
+        StepChecks.factorized(zHat, medians, symbols);
+        StepChecks.tables(tables, zHat.channels());
+        CpuTables packed = CpuTables.of(tables);
+        step((f, p, arena) -> {
+            MemorySegment m = Natives.floats(arena, medians);
+            return (int) f.coding()
+                    .planDecodeFactorized()
+                    .invokeExact(p, packed.address(), m, m.byteSize(), view(arena, symbols), view(arena, zHat));
+        });
+        this.tables.add(packed);
     }
 
     @Override
     public void decodeGaussian(
             Backend.Tables tables, Activation parameters, Tensor thresholds, Activation symbols, Activation yHat) {
-        throw new UnsupportedOperationException("decodeGaussian");
+        StepChecks.gaussian(parameters, thresholds, symbols, yHat);
+        StepChecks.tables(tables, Math.toIntExact(thresholds.shape().elements() + 1));
+        CpuTables packed = CpuTables.of(tables);
+        step((f, p, arena) -> {
+            MemorySegment t = Natives.floats(arena, thresholds);
+            return (int) f.coding()
+                    .planDecodeGaussian()
+                    .invokeExact(
+                            p,
+                            packed.address(),
+                            view(arena, parameters),
+                            t,
+                            t.byteSize(),
+                            view(arena, symbols),
+                            view(arena, yHat));
+        });
+        this.tables.add(packed);
     }
 
     @Override
     public void finishPayloads() {
-        throw new UnsupportedOperationException("finishPayloads");
+        if (payloads == 0) {
+            throw new IllegalStateException("the run has no payloads");
+        }
+        step((f, p, arena) -> (int) f.coding().planFinishPayloads().invokeExact(p));
     }
 
     @Override
@@ -304,7 +367,16 @@ final class CpuRunBuilder implements RunBuilder {
         });
         built = true;
         return new CpuRun(
-                backend, plan, memory[0].reinterpret(layout.bytes()), buffers, ports, layers, stages, bytes[0]);
+                backend,
+                plan,
+                memory[0].reinterpret(layout.bytes()),
+                buffers,
+                ports,
+                layers,
+                tables,
+                payloads,
+                stages,
+                bytes[0]);
     }
 
     /** Adds a step. The library's misuse status becomes an IllegalArgumentException. */
