@@ -1,9 +1,12 @@
 package org.comneck.codec;
 
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
 import java.util.List;
 import org.comneck.DamagedDataException;
 import org.comneck.backend.Activation;
 import org.comneck.backend.Backend;
+import org.comneck.backend.Grid;
 import org.comneck.backend.Precision;
 import org.comneck.backend.RunBuilder;
 import org.comneck.model.ModelFile;
@@ -119,6 +122,19 @@ public interface Codec extends AutoCloseable {
     void close();
 
     /**
+     * Tables of one image's z symbols in coding order, as {@link org.comneck.backend.RansEncoder} wants them: 0 to N - 1 for every position.
+     *
+     * @param positions h/4 * w/4
+     */
+    default byte[] hyperIndices(int positions) {
+        byte[] indices = new byte[Math.multiplyExact(positions, hyperChannels())];
+        for (int i = 0; i < indices.length; i++) {
+            indices[i] = (byte) (i % hyperChannels());
+        }
+        return indices;
+    }
+
+    /**
      * What coding recorded.
      *
      * @param zSymbols I16 (B,h/4,w/4,N) under {@link #hyperTables}, table c for channel c: the first pass of the payload
@@ -134,5 +150,28 @@ public interface Codec extends AutoCloseable {
      * @param indices U8 table of each symbol, on the symbols' grid; null when decoding
      * @param symbols I16, ANCHORS or NON_ANCHORS grid, the slice's channels
      */
-    record Pass(int firstChannel, Activation indices, Activation symbols) {}
+    record Pass(int firstChannel, Activation indices, Activation symbols) {
+        /**
+         * Puts one image's symbols where they belong among those of all passes.
+         *
+         * @param values I16 memory of that image's {@link #symbols}
+         * @param latents [M,h,w], this pass's positions and channels are written
+         */
+        public void scatter(MemorySegment values, int[] latents) {
+            int area = symbols.height() * symbols.width();
+            int channels = symbols.channels();
+            int position = 0;
+            for (int p = 0; p < area; p++) {
+                boolean anchor = (p / symbols.width() + p % symbols.width()) % 2 == 0;
+                if (anchor == (symbols.grid() == Grid.ANCHORS)) {
+                    for (int c = 0; c < channels; c++) {
+                        long at = (long) position * channels + c;
+                        latents[(firstChannel + c) * area + p] =
+                                values.getAtIndex(ValueLayout.JAVA_SHORT_UNALIGNED, at);
+                    }
+                    position++;
+                }
+            }
+        }
+    }
 }

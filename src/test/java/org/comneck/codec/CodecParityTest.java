@@ -101,20 +101,20 @@ class CodecParityTest {
             for (int i = 0; i < expected.length; i++) {
                 wrong += zSymbols[i] == expected[i] ? 0 : 1;
             }
-            table.count("z symbols, free-running, differing", wrong, expected.length, -1);
+            table.count("z symbols, free-running, differing", wrong, expected.length, 0);
+            int area = y.height() * y.width();
+            int[] latents = new int[320 * area];
+            coded.passes().forEach(pass -> pass.scatter(run.memory(pass.symbols()), latents));
+            int first = 0;
             for (int i = 0; i < SLICES.length; i++) {
-                int[] symbols = fixture.ints("slice" + i + ".symbol");
+                int[] symbols = fixture.tensor("slice" + i + ".symbol").toInts();
                 wrong = 0;
-                for (int half = 0; half < 2; half++) {
-                    Codec.Pass pass = coded.passes().get(2 * i + half);
-                    short[] values = run.memory(pass.symbols()).toArray(ValueLayout.JAVA_SHORT_UNALIGNED);
-                    int[] map = positions(pass.symbols());
-                    for (int k = 0; k < values.length; k++) {
-                        int c = k % SLICES[i];
-                        wrong += values[k] == symbols[map[k / SLICES[i]] * SLICES[i] + c] ? 0 : 1;
-                    }
+                for (int k = 0; k < symbols.length; k++) {
+                    wrong += latents[first * area + k] == symbols[k] ? 0 : 1;
                 }
-                table.count("slice " + i + " symbols, free-running, differing", wrong, symbols.length, -1);
+                // canonical arithmetic: the same count on every machine; the one of slice 4 lies within 1e-4 of .5
+                table.count("slice " + i + " symbols, free-running, differing", wrong, symbols.length, i < 4 ? 0 : 1);
+                first += SLICES[i];
             }
             table.compare("y_hat, free-running", fixture.floats("y_hat"), Fixture.read(run, coded.yHat()), 1);
         }

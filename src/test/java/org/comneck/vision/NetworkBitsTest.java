@@ -149,10 +149,7 @@ class NetworkBitsTest {
                 part(run, gains, i, batch).copyFrom(MemorySegment.ofArray(codec.gain(quality(start + i))));
             }
             run.execute();
-            byte[] hyperIndices = new byte[coded.zSymbols().positions() * codec.hyperChannels()];
-            for (int k = 0; k < hyperIndices.length; k++) {
-                hyperIndices[k] = (byte) (k % codec.hyperChannels());
-            }
+            byte[] hyperIndices = codec.hyperIndices(coded.zSymbols().positions());
             RansEncoder rans = backend.ransEncoder();
             for (int i = 0; i < batch; i++) {
                 Map<String, MemorySegment> result = results.get(start + i);
