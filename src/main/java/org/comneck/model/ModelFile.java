@@ -106,7 +106,8 @@ public final class ModelFile implements AutoCloseable {
         return new ModelFile(manifest.name() + " (in memory)", arena, manifest, Map.of(), tensors);
     }
 
-    private static ModelFile parse(String file, MemorySegment bytes, Arena arena) {
+    /** Parses mapped bytes; the arena is closed with the result. */
+    static ModelFile parse(String file, MemorySegment bytes, Arena arena) {
         if (!SafetensorsFile.looksLike(bytes)) {
             throw new UsageException(file + " is no model file; make one from checkpoints with 'comneck import'");
         }

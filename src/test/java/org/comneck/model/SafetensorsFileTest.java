@@ -220,6 +220,31 @@ class SafetensorsFileTest {
         assertArrayEquals(c.digest("p"), d.digest("p"));
     }
 
+    /** Bytes of a real model file's header changed at random, manifest included: it opens, is refused as damaged, or is no model. */
+    @Test
+    void mutatedModelFilesAreReadOrRefused() throws IOException {
+        Path path = folder.resolve("tiny.safetensors");
+        SeededModel.named(SeededModel.TINY).write(path, Progress.NONE);
+        byte[] original = Files.readAllBytes(path);
+        int header = 8
+                + (int) ByteBuffer.wrap(original).order(ByteOrder.LITTLE_ENDIAN).getLong();
+        Random random = new Random(11);
+        for (int round = 0; round < 500; round++) {
+            byte[] bytes = original.clone();
+            for (int n = 1 + random.nextInt(3); n > 0; n--) {
+                // The manifest stands at the front.
+                bytes[random.nextInt(random.nextBoolean() ? 1600 : header)] = (byte) (' ' + random.nextInt(95));
+            }
+            try (Arena arena = Arena.ofShared()) {
+                ModelFile model = ModelFile.parse("m", MemorySegment.ofArray(bytes), arena);
+                model.identity();
+                model.computeIdentity();
+            } catch (DamagedDataException | UsageException e) {
+                assertTrue(e.getMessage().startsWith("m"), e.getMessage());
+            }
+        }
+    }
+
     @Test
     void unwritableTargetsAreUsageErrors() throws IOException {
         ModelWriter writer = ModelWriter.plain().add("a", Tensor.of(new float[] {1}, 1));
