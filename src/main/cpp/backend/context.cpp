@@ -22,6 +22,20 @@ const GemmKernels &bf16_kernels(int32_t isa, bool instructions) {
   return gemm_bf16_portable();
 }
 
+const GemmKernels &f32_narrow_kernels(int32_t isa) {
+#if defined(__x86_64__)
+  if (isa != COMNECK_ISA_PORTABLE) return gemm_narrow_avx2();
+#endif
+  return f32_kernels(isa);
+}
+
+const GemmKernels &bf16_narrow_kernels(int32_t isa, bool instructions) {
+#if defined(__x86_64__)
+  if (isa == COMNECK_ISA_AVX512 && instructions) return gemm_bf16_narrow_avx512bf16();
+#endif
+  return bf16_kernels(isa, instructions);
+}
+
 const VisionKernels &vision_kernels(int32_t isa, bool instructions) {
 #if defined(__x86_64__)
   if (isa == COMNECK_ISA_AVX512) return instructions ? vision_avx512bf16() : vision_avx512();
@@ -63,5 +77,7 @@ comneck_context::comneck_context(int32_t threads, int32_t chosen_isa)
       bf16_instructions(chosen_isa == COMNECK_ISA_AVX512 && comneck::has_avx512_bf16()),
       f32(comneck::f32_kernels(isa)),
       bf16(comneck::bf16_kernels(isa, bf16_instructions)),
+      f32_narrow(comneck::f32_narrow_kernels(isa)),
+      bf16_narrow(comneck::bf16_narrow_kernels(isa, bf16_instructions)),
       vision(comneck::vision_kernels(isa, bf16_instructions)),
       pool(threads) {}

@@ -25,6 +25,8 @@ struct comneck_context {
   const bool bf16_instructions;
   const comneck::GemmKernels &f32;
   const comneck::GemmKernels &bf16;
+  const comneck::GemmKernels &f32_narrow;  // for at most kNarrow output channels
+  const comneck::GemmKernels &bf16_narrow;
   const comneck::VisionKernels &vision;
   std::mutex turn;  // held by whoever uses the pool
   comneck::ThreadPool pool;

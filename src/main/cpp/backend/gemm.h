@@ -71,6 +71,11 @@ const GemmKernels &gemm_bf16_avx2();
 const GemmKernels &gemm_bf16_avx512();
 const GemmKernels &gemm_bf16_avx512bf16();
 
+// The same for layers to at most kNarrow channels (a picture's three), which would leave most of a wide vector idle.
+inline constexpr int kNarrow = 4;
+const GemmKernels &gemm_narrow_avx2();
+const GemmKernels &gemm_bf16_narrow_avx512bf16();
+
 }  // namespace comneck
 
 #endif

@@ -148,7 +148,11 @@ int32_t make_layer(comneck_context *context, const comneck_convolution &geometry
   auto layer = std::make_unique<comneck_layer>();
   layer->context = context;
   layer->geometry = g;
-  layer->kernels = g.precision == COMNECK_PRECISION_F32 ? &context->f32 : &context->bf16;
+  if (g.precision == COMNECK_PRECISION_F32) {
+    layer->kernels = g.output_channels <= kNarrow ? &context->f32_narrow : &context->f32;
+  } else {
+    layer->kernels = g.output_channels <= kNarrow ? &context->bf16_narrow : &context->bf16;
+  }
   layer->units = g.precision == COMNECK_PRECISION_F32 ? g.input_channels : (g.input_channels + 1) / 2;
   const int32_t lanes = layer->kernels->lanes;
   const int32_t vectors = (g.output_channels + lanes - 1) / lanes;
