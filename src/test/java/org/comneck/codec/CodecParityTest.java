@@ -11,15 +11,14 @@ import org.comneck.backend.Grid;
 import org.comneck.backend.Precision;
 import org.comneck.backend.Run;
 import org.comneck.backend.RunBuilder;
-import org.comneck.backend.reference.ReferenceBackend;
 import org.comneck.model.ModelFile;
 import org.comneck.model.SeededModel;
 import org.comneck.model.TensorSource;
 import org.comneck.neck.Neck;
 import org.comneck.parity.Fixture;
 import org.comneck.parity.ParityTable;
+import org.comneck.parity.TestBackends;
 import org.comneck.tensor.ElementType;
-import org.comneck.tensor.Tensor;
 import org.junit.jupiter.api.Test;
 
 /** Full-size ELIC and neck against values computed in float64 (../shared/reference/README.md). */
@@ -44,25 +43,12 @@ class CodecParityTest {
         SeededModel full = SeededModel.named(SeededModel.FULL);
         Map<String, TensorSource> tensors = new LinkedHashMap<>(full.tensors());
         tensors.keySet().removeIf(name -> name.startsWith("visual."));
-        tensors.computeIfAbsent("entropy.gaussian.thresholds", name -> TensorSource.of(Tensor.of(thresholds(), 63)));
         return ModelFile.inMemory(full.manifest(), tensors);
-    }
-
-    private static float[] thresholds() {
-        float[] table = new float[63];
-        for (int i = 0; i < 63; i++) {
-            table[i] = (float) Math.exp(Math.log(0.11) + i * (Math.log(256) - Math.log(0.11)) / 63);
-        }
-        return table;
-    }
-
-    private static Backend backend() {
-        return new ReferenceBackend();
     }
 
     private static void check(String name) {
         try (Fixture fixture = Fixture.open(name + ".safetensors");
-                Backend backend = backend();
+                Backend backend = TestBackends.fastest();
                 ModelFile model = model()) {
             ParityTable table = new ParityTable(backend.name() + " " + name);
             try (ElicCodec codec = new ElicCodec(backend, model, Precision.F32);
