@@ -10,22 +10,23 @@ import org.bytedeco.pytorch.global.torch.ScalarType;
 import org.comneck.UsageException;
 import org.comneck.model.SafetensorsFile;
 
-/** A timm-type ViT (DeiT) whose states and logits the encoder is taught; its position table is brought to the encoder's grid. */
+/** A timm-type ViT (DeiT) whose states and logits the encoder is taught; its position table is brought to the grid of the pixels. */
 final class DeitTeacher {
     private static final double EPSILON = 1e-6;
 
     /**
      * @param states input of block 0, then each block's output, (B,N,D)
+     * @param middles states between attention and MLP of each block
      * @param logits (B,K)
      */
-    record Answer(Tensor[] states, Tensor logits) {}
+    record Answer(Tensor[] states, Tensor[] middles, Tensor logits) {}
 
     private final Map<String, Tensor> w = new HashMap<>();
     private final ScalarType type;
     private final int heads;
     private int layers;
 
-    DeitTeacher(Path file, int grid, int heads, ScalarType type) {
+    DeitTeacher(Path file, int heads, ScalarType type) {
         this.type = type;
         this.heads = heads;
         try (SafetensorsFile source = SafetensorsFile.open(file)) {
@@ -39,15 +40,6 @@ final class DeitTeacher {
         if (layers == 0 || !w.containsKey("head.weight")) {
             throw new UsageException(file + ": is no timm-type ViT with a head");
         }
-        Tensor positions = w.get("pos_embed");
-        long old = Math.round(Math.sqrt(positions.size(1) - 1));
-        long width = positions.size(2);
-        Tensor patches =
-                positions.narrow(1, 1, old * old).reshape(1, old, old, width).permute(0, 3, 1, 2);
-        patches = torch.upsample_bicubic2d(patches.contiguous(), new long[] {grid, grid}, false)
-                .permute(0, 2, 3, 1)
-                .reshape(1, (long) grid * grid, width);
-        w.put("pos_embed", Ops.cat(1, positions.narrow(1, 0, 1), patches));
         for (Map.Entry<String, Tensor> entry : w.entrySet()) {
             String name = entry.getKey();
             if (name.startsWith("blocks.") && !name.contains("norm")) {
@@ -68,19 +60,21 @@ final class DeitTeacher {
                 .transpose(1, 2);
         long batch = patches.size(0);
         Tensor x = Ops.cat(1, w.get("cls_token").expand(batch, 1, patches.size(2)), patches)
-                .add(w.get("pos_embed"));
+                .add(Transformer.positions(w.get("pos_embed").squeeze(0), Math.round(Math.sqrt(patches.size(1)))));
         Tensor[] states = new Tensor[layers + 1];
+        Tensor[] middles = new Tensor[layers];
         states[0] = x;
         for (int i = 0; i < layers; i++) {
             String p = "blocks." + i;
             Tensor qkv = linear(p + ".attn.qkv", norm(p + ".norm1", x).to(type));
             x = x.add(linear(p + ".attn.proj", Ops.attention(qkv, heads)).to(Ops.F32));
+            middles[i] = x;
             Tensor hidden =
                     torch.gelu(linear(p + ".mlp.fc1", norm(p + ".norm2", x).to(type)));
             x = x.add(linear(p + ".mlp.fc2", hidden).to(Ops.F32));
             states[i + 1] = x;
         }
-        return new Answer(states, head(x.select(1, 0)));
+        return new Answer(states, middles, head(x.select(1, 0)));
     }
 
     /** Logits of tokens (...,D) of the last state. Only class tokens were trained for it, but it is a function of any token. */

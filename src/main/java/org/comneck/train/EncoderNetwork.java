@@ -70,6 +70,16 @@ final class EncoderNetwork {
         return Ops.layerNorm(w, "visual.ln_pre", Transformer.embed(w, "visual.", patches), Transformer.EPSILON);
     }
 
+    /** The first half of block i. */
+    Tensor attention(int i, Tensor x) {
+        return Transformer.attention(w, "visual.transformer.resblocks." + i, x, size.heads, type);
+    }
+
+    /** The second half of block i. */
+    Tensor mlp(int i, Tensor x) {
+        return Transformer.mlp(w, "visual.transformer.resblocks." + i, x, false, type);
+    }
+
     Tensor block(int i, Tensor x) {
         return Transformer.block(w, "visual.transformer.resblocks." + i, x, size.heads, false, type);
     }

@@ -17,8 +17,8 @@ import org.comneck.model.Manifest;
 import org.comneck.model.SafetensorsFile;
 
 /**
- * Trains the encoder from random weights. First each block alone learns the teacher's block: it gets the teacher's state before and is asked
- * for the one after. Then all run end to end, with the teacher's states as hints and its class probabilities as labels. The label
+ * Trains the encoder from random weights. First each half of a block alone learns the teacher's: it gets the teacher's state before and is
+ * asked for the one after. Then all run end to end, with the teacher's states as hints and its class probabilities as labels. The label
  * embeddings are learned beside: towards those probabilities, and towards the directions of a text encoder's embeddings.
  */
 final class EncoderStage implements Stage {
@@ -49,11 +49,8 @@ final class EncoderStage implements Stage {
         this.parameters = parameters(recipe);
         boolean bf16 = recipe.has("precision") && recipe.word("precision").equals("bf16");
         this.network = new EncoderNetwork(size, parameters, bf16 ? Ops.BF16 : Ops.F32);
-        this.teacher = new DeitTeacher(
-                Photos.resolve(data, recipe.word("teacher")),
-                size.image() / size.patch(),
-                size.heads(),
-                bf16 ? Ops.BF16 : Ops.F32);
+        this.teacher =
+                new DeitTeacher(Photos.resolve(data, recipe.word("teacher")), size.heads(), bf16 ? Ops.BF16 : Ops.F32);
         if (teacher.layers() != size.layers()) {
             throw new UsageException("recipe " + recipe.name() + ": the teacher has " + teacher.layers()
                     + " blocks, the encoder " + size.layers());
@@ -122,7 +119,7 @@ final class EncoderStage implements Stage {
     @Override
     public double rate(double progress) {
         if (progress < alone) {
-            return Stage.cosine(progress / alone, 0.2);
+            return Stage.cosine(progress / alone, 0.3);
         }
         double together = (progress - alone) / (1 - alone);
         return recipe.number("rate.together", 0.7)
@@ -165,23 +162,31 @@ final class EncoderStage implements Stage {
     private Map<String, Double> blocksAlone(Tensor pixels, DeitTeacher.Answer answer, Tensor head) {
         Tensor[] states = answer.states();
         Map<String, Double> terms = new LinkedHashMap<>();
-        Tensor embedded = network.embed(pixels);
-        Tensor mean = Ops.meanOver(states[1], true, 0, 1);
-        Tensor embedding = relative(network.block(0, embedded), states[1], mean);
-        double sum = Ops.value(embedding);
-        embedding.backward();
-        double blocks = 0;
-        for (int i = 1; i < size.layers(); i++) {
-            Tensor loss = relative(network.block(i, states[i]), states[i + 1], states[i]);
-            blocks += Ops.value(loss) / (size.layers() - 1);
+        // Everything is fitted on its own, the teacher's state before it being its input; attention and MLP too.
+        Tensor mean = Ops.meanOver(answer.middles()[0], true, 0, 1);
+        Tensor first = relative(network.attention(0, network.embed(pixels)), answer.middles()[0], mean);
+        double embedding = Ops.value(first);
+        first.backward();
+        double attention = 0;
+        double mlp = 0;
+        for (int i = 0; i < size.layers(); i++) {
+            Tensor middle = answer.middles()[i];
+            if (i > 0) {
+                Tensor loss = relative(network.attention(i, states[i]), middle, states[i]);
+                attention += Ops.value(loss) / (size.layers() - 1);
+                loss.backward();
+            }
+            Tensor loss = relative(network.mlp(i, middle), states[i + 1], middle);
+            mlp += Ops.value(loss) / size.layers();
             loss.backward();
         }
         Tensor text = textLoss();
         double weight = recipe.number("weight.head", 0.3);
         Ops.scaled(head, weight).add(text).backward();
-        terms.put("loss", sum + blocks + weight * Ops.value(head) + Ops.value(text));
-        terms.put("embedding", sum);
-        terms.put("blocks", blocks);
+        terms.put("loss", embedding + attention + mlp + weight * Ops.value(head) + Ops.value(text));
+        terms.put("embedding", embedding);
+        terms.put("attention", attention);
+        terms.put("mlp", mlp);
         terms.put("head", Ops.value(head));
         terms.put("text", Ops.value(text));
         return terms;
@@ -224,14 +229,15 @@ final class EncoderStage implements Stage {
     private Tensor headLoss(DeitTeacher.Answer answer, SplittableRandom random) {
         Tensor last = answer.states()[size.layers()];
         long tokens = last.size(1);
-        long[] rows = new long[(1 + HEAD_PATCHES) * batch];
-        for (int i = 0; i < batch; i++) {
+        int photosSeen = (int) last.size(0);
+        long[] rows = new long[(1 + HEAD_PATCHES) * photosSeen];
+        for (int i = 0; i < photosSeen; i++) {
             for (int k = 0; k <= HEAD_PATCHES; k++) {
                 long token = k == 0 ? 0 : random.nextLong(1, tokens);
                 rows[i * (1 + HEAD_PATCHES) + k] = i * tokens + token;
             }
         }
-        Tensor chosen = last.reshape(batch * tokens, -1).index_select(0, Ops.of(rows, rows.length));
+        Tensor chosen = last.reshape(photosSeen * tokens, -1).index_select(0, Ops.of(rows, rows.length));
         Tensor target = torch.softmax(teacher.head(chosen), 1);
         return Ops.crossEntropy(network.tokenLogits(chosen), target);
     }

@@ -26,22 +26,53 @@ final class Transformer {
     }
 
     static Tensor block(Parameters w, String p, Tensor x, int heads, boolean quick, ScalarType type) {
+        return mlp(w, p, attention(w, p, x, heads, type), quick, type);
+    }
+
+    /** The first half of a block: x + output(attention(qkv(ln_1(x)))). */
+    static Tensor attention(Parameters w, String p, Tensor x, int heads, ScalarType type) {
         Tensor normed = Ops.layerNorm(w, p + ".ln_1", x, EPSILON).to(type);
         Tensor qkv = Ops.linear(w, p + ".attn.in_proj_weight", p + ".attn.in_proj_bias", normed);
         Tensor attended = Ops.attention(qkv, heads);
-        Tensor middle = x.add(Ops.linear(w, p + ".attn.out_proj.weight", p + ".attn.out_proj.bias", attended)
+        return x.add(Ops.linear(w, p + ".attn.out_proj.weight", p + ".attn.out_proj.bias", attended)
                 .to(Ops.F32));
-        normed = Ops.layerNorm(w, p + ".ln_2", middle, EPSILON).to(type);
+    }
+
+    /** The second half: x + c_proj(activation(c_fc(ln_2(x)))). */
+    static Tensor mlp(Parameters w, String p, Tensor x, boolean quick, ScalarType type) {
+        Tensor normed = Ops.layerNorm(w, p + ".ln_2", x, EPSILON).to(type);
         Tensor hidden = Ops.linear(w, p + ".mlp.c_fc.weight", p + ".mlp.c_fc.bias", normed);
         hidden = quick ? hidden.mul(torch.sigmoid(Ops.scaled(hidden, 1.702))) : torch.gelu(hidden);
-        return middle.add(Ops.linear(w, p + ".mlp.c_proj.weight", p + ".mlp.c_proj.bias", hidden)
+        return x.add(Ops.linear(w, p + ".mlp.c_proj.weight", p + ".mlp.c_proj.bias", hidden)
                 .to(Ops.F32));
+    }
+
+    /**
+     * A position table (1+g*g,D) brought to another grid.
+     *
+     * @return the table itself when the grid is its own
+     */
+    static Tensor positions(Tensor table, long grid) {
+        long old = Math.round(Math.sqrt(table.size(0) - 1));
+        if (old == grid) {
+            return table;
+        }
+        long width = table.size(1);
+        Tensor patches = table.narrow(0, 1, old * old)
+                .reshape(1, old, old, width)
+                .permute(0, 3, 1, 2)
+                .contiguous();
+        patches = torch.upsample_bicubic2d(patches, new long[] {grid, grid}, false)
+                .permute(0, 2, 3, 1)
+                .reshape(grid * grid, width);
+        return Ops.cat(0, table.narrow(0, 0, 1), patches);
     }
 
     /** Class token and patches (B,h*w,D), with positions. */
     static Tensor embed(Parameters w, String prefix, Tensor patches) {
         Tensor cls = w.get(prefix + "class_embedding");
         Tensor first = cls.reshape(1, 1, -1).expand(patches.size(0), 1, cls.size(0));
-        return Ops.cat(1, first, patches).add(w.get(prefix + "positional_embedding"));
+        long grid = Math.round(Math.sqrt(patches.size(1)));
+        return Ops.cat(1, first, patches).add(positions(w.get(prefix + "positional_embedding"), grid));
     }
 }

@@ -76,8 +76,8 @@ class TrainerTest {
         Files.delete(folder.resolve("small-encoder").resolve("metrics.jsonl"));
         List<JsonNode> steps = train(SmallRun.encoder(60, "blocks.alone = 0.7"), small);
         assertTrue(steps.getLast().has("hints"));
-        List<JsonNode> alone = steps.stream().filter(step -> step.has("blocks")).toList();
-        falls(alone, 0.95, "loss", "embedding", "blocks");
+        List<JsonNode> alone = steps.stream().filter(step -> step.has("mlp")).toList();
+        falls(alone, 0.95, "loss", "embedding", "attention", "mlp");
         falls(alone, 0.99, "head", "text");
         falls(train(SmallRun.neck(40), small), 0.95, "loss", "entry", "tokens", "last", "class");
 
