@@ -263,6 +263,82 @@ void check_bf16() {
   }
 }
 
+// Every tile of a table of kernels, segments with rows that sit out included, against the same chain in plain code. exact: bit by bit.
+void check_tiles(const comneck::GemmKernels &kernels, bool bf16, bool exact) {
+  for (int32_t v = 1; v <= kernels.vectors; ++v) {
+    const int32_t width = v * kernels.lanes;
+    for (int32_t rows = 1; rows <= kernels.rows[v]; ++rows) {
+      constexpr int32_t kUnits = 19, kFirst = 7;
+      std::vector<uint32_t> a(static_cast<size_t>(rows * kUnits));
+      std::vector<uint32_t> b(static_cast<size_t>(width * kUnits));
+      const auto small = [&] { return static_cast<float>(static_cast<int32_t>(random_bits() % 4001) - 2000) * 1e-3f; };
+      const auto unit = [&]() -> uint32_t {
+        if (!bf16) return std::bit_cast<uint32_t>(small());
+        return comneck::to_bf16(small()) | uint32_t{comneck::to_bf16(small())} << 16;
+      };
+      for (uint32_t &value : a) value = unit();
+      for (uint32_t &value : b) value = unit();
+      float bias[comneck::kMaxColumns];
+      for (float &value : bias) value = small();
+      const uint32_t all = (1u << rows) - 1;
+      const uint32_t some = random_bits() & all;
+      comneck::Segment segments[2]{};
+      for (int32_t r = 0; r < rows; ++r) {
+        segments[0].a[r] = reinterpret_cast<const char *>(&a[static_cast<size_t>(r * kUnits)]);
+        segments[1].a[r] = segments[0].a[r] + kFirst * 4;
+      }
+      segments[0].count = kFirst;
+      segments[0].rows = some;
+      segments[1].b = kFirst;
+      segments[1].count = kUnits - kFirst;
+      segments[1].rows = all;
+      float acc[comneck::kMaxRows * comneck::kMaxColumns];
+      comneck::TileCall call{};
+      call.segments = segments;
+      call.segment_count = 2;
+      call.b = reinterpret_cast<const char *>(b.data());
+      call.bias = bias;
+      call.acc = acc;
+      kernels.tile[v][rows](call);
+      for (int32_t r = 0; r < rows; ++r) {
+        for (int32_t c = 0; c < width; ++c) {
+          float expected = bias[c];
+          for (int32_t k = (some >> r & 1u) != 0 ? 0 : kFirst; k < kUnits; ++k) {
+            const uint32_t x = a[static_cast<size_t>(r * kUnits + k)];
+            const uint32_t y = b[static_cast<size_t>(k * width + c)];
+            if (!bf16) {
+              expected = fmaf(std::bit_cast<float>(x), std::bit_cast<float>(y), expected);
+            } else {
+              expected = fmaf(std::bit_cast<float>(x << 16), std::bit_cast<float>(y << 16), expected);
+              expected = fmaf(std::bit_cast<float>(x & 0xFFFF0000u), std::bit_cast<float>(y & 0xFFFF0000u), expected);
+            }
+          }
+          const float actual = acc[r * comneck::kMaxColumns + c];
+          CHECK(exact ? actual == expected : fabsf(actual - expected) <= 1e-4f);
+        }
+      }
+    }
+  }
+}
+
+void check_all_tiles() {
+  check_tiles(comneck::gemm_portable(), false, true);
+  check_tiles(comneck::gemm_bf16_portable(), true, true);
+  if (comneck::best_isa() >= COMNECK_ISA_AVX2) {
+    check_tiles(comneck::gemm_avx2(), false, true);
+    check_tiles(comneck::gemm_narrow_avx2(), false, true);
+    check_tiles(comneck::gemm_bf16_avx2(), true, true);
+  }
+  if (comneck::best_isa() >= COMNECK_ISA_AVX512) {
+    check_tiles(comneck::gemm_avx512(), false, true);
+    check_tiles(comneck::gemm_bf16_avx512(), true, true);
+  }
+  if (comneck::has_avx512_bf16()) {
+    check_tiles(comneck::gemm_bf16_avx512bf16(), true, false);
+    check_tiles(comneck::gemm_bf16_narrow_avx512bf16(), true, false);
+  }
+}
+
 void check_misuse() {
   comneck_context *context = nullptr;
   comneck_layer *layer = nullptr;
@@ -318,6 +394,7 @@ void check_misuse() {
 
 int main() {
   check_misuse();
+  check_all_tiles();
   check_bf16();
   for (int i = 0; i < 150; ++i) check_case(random_case(), i % 4 == 3);
   // Sums longer than a block of k, and a map larger than a block of rows.
