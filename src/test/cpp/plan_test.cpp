@@ -1,4 +1,8 @@
 // The thread pool does every task once; executing a plan allocates nothing; runs of one context may be executed from several threads.
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
@@ -44,6 +48,27 @@ void every_task_once() {
     CHECK(!bad);
   }
 }
+
+#if defined(__x86_64__)
+// A thread that flushes subnormals to zero and rounds up still gets canonical results, and keeps its habits.
+void float_environment_is_ours() {
+  const unsigned before = _mm_getcsr();
+  _mm_setcsr(before | 0x8040u | 0x4000u);
+  const unsigned strange = _mm_getcsr();
+  for (const int32_t threads : {1, 2}) {
+    comneck::ThreadPool pool(threads);
+    std::atomic<int32_t> wrong{0};
+    pool.run(64, [&](int64_t, int32_t) {
+      volatile float tiny = 1e-40f;
+      volatile float one = 1.0f;
+      if (tiny * one == 0.0f || one + 1e-20f != 1.0f) wrong.fetch_add(1);
+    });
+    CHECK_EQ(wrong.load(), 0);
+    CHECK_EQ(_mm_getcsr() & 0xFFC0u, strange & 0xFFC0u);
+  }
+  _mm_setcsr(before);
+}
+#endif
 
 // pixels -> normalize -> 3x3 -> tokens -> LayerNorm -> qkv -> attention -> bf16 layer
 struct Network {
@@ -149,6 +174,9 @@ void runs_take_turns() {
 
 int main() {
   every_task_once();
+#if defined(__x86_64__)
+  float_environment_is_ours();
+#endif
   nothing_is_allocated();
   runs_take_turns();
   return 0;

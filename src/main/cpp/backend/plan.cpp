@@ -5,6 +5,8 @@
 #include <mutex>
 #include <utility>
 
+#include "backend/float_environment.h"
+
 namespace comneck {
 
 int64_t element_bytes_of(int32_t type) {
@@ -104,6 +106,7 @@ int32_t comneck_plan::seal(int64_t memory_bytes) {
 int32_t comneck_plan::execute() {
   if (!sealed) return fail(COMNECK_MISUSE, "the plan is not sealed");
   const std::lock_guard<std::mutex> turn(context->turn);
+  const comneck::FloatEnvironment environment;
   const comneck::Execution execution{memory.data(), scratch.data(), context->pool};
   for (int64_t &stage : nanos) stage = 0;
   auto before = std::chrono::steady_clock::now();

@@ -9,6 +9,8 @@
 #include <chrono>
 #include <climits>
 
+#include "backend/float_environment.h"
+
 namespace comneck {
 namespace {
 
@@ -48,10 +50,11 @@ bool watch(const Ready &ready) {
 }  // namespace
 
 ThreadPool::ThreadPool(int32_t threads) : threads_(threads), workers_(std::make_unique<std::thread[]>(static_cast<size_t>(threads - 1))) {
-  // Signals are the host program's business, not ours.
+  // Signals are the host program's business, not ours; except those that tell of a fault in this very thread, which a JVM reports.
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
+  for (const int fault : {SIGSEGV, SIGBUS, SIGILL, SIGFPE}) sigdelset(&all, fault);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   try {
     for (int32_t i = 0; i + 1 < threads_; ++i) {
@@ -80,6 +83,7 @@ ThreadPool::~ThreadPool() {
 
 void ThreadPool::start(int64_t tasks, Call call, const void *argument) {
   if (tasks <= 0) return;
+  const FloatEnvironment environment;
   if (threads_ == 1 || tasks == 1) {
     for (int64_t task = 0; task < tasks; ++task) call(argument, task, 0);
     return;
@@ -123,6 +127,7 @@ void ThreadPool::work(uint32_t epoch, int32_t thread) {
 }
 
 void ThreadPool::loop(int32_t thread) {
+  const FloatEnvironment environment;
   uint32_t seen = 0;
   for (;;) {
     const auto changed = [&] { return epoch_.load(std::memory_order_acquire) != seen; };

@@ -22,7 +22,7 @@ class ThreadPool {
   int32_t threads() const { return threads_; }
 
   // Calls body(task, thread) for every task in 0..tasks-1, thread in 0..threads()-1; returns when all are done. The body throws
-  // nothing. Allocates nothing. Not reentrant, and to be called by one thread at a time.
+  // nothing, and finds round to nearest without flushing to zero. Allocates nothing. Not reentrant, and to be called by one thread at a time.
   template <class Body>
   void run(int64_t tasks, const Body &body) {
     start(tasks, [](const void *argument, int64_t task, int32_t thread) { (*static_cast<const Body *>(argument))(task, thread); },
