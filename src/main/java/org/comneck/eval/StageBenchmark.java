@@ -9,6 +9,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.Set;
 import java.util.function.Consumer;
 import org.comneck.DamagedDataException;
 import org.comneck.InternalException;
@@ -45,6 +46,7 @@ public final class StageBenchmark {
      * @param peerLeastMs shortest
      * @param peerCpuMs median
      * @param ratio median over the pairs of peer's wall time / ours
+     * @param ratioCpu the same of processor time
      */
     public record Result(
             String stage,
@@ -57,7 +59,8 @@ public final class StageBenchmark {
             double peerWallMs,
             double peerLeastMs,
             double peerCpuMs,
-            double ratio) {}
+            double ratio,
+            double ratioCpu) {}
 
     /**
      * What was found equal before anything was timed.
@@ -68,12 +71,16 @@ public final class StageBenchmark {
      */
     public record Checked(int payloadBytes, long symbols, double[] tokenError) {}
 
-    private static final int WARM_UP = 2;
+    /** Names of the stages. */
+    public static final List<String> STAGES = List.of("encode", "entropy", "neck", "blocks", "tokens", "synthesis");
+
+    private static final int WARM_UP = 1;
 
     private final Backend backend;
     private final ModelFile model;
     private final int size;
     private final int repeats;
+    private final Set<String> stages;
     private final Peer peer;
     private final Consumer<Result> results;
 
@@ -82,11 +89,23 @@ public final class StageBenchmark {
      * @param model with codec, neck and encoder
      * @param size side of the picture in pixels, a multiple of 64
      * @param repeats timed repetitions of each stage
+     * @param stages which of {@link #STAGES} to time; all are checked
      * @param peer or null; it must have been started on the same model, size and threads
      * @param results is told every result as soon as it is there
      */
     public StageBenchmark(
-            Backend backend, ModelFile model, int size, int repeats, Peer peer, Consumer<Result> results) {
+            Backend backend,
+            ModelFile model,
+            int size,
+            int repeats,
+            Set<String> stages,
+            Peer peer,
+            Consumer<Result> results) {
+        for (String stage : stages) {
+            if (!STAGES.contains(stage)) {
+                throw new UsageException("no stage '" + stage + "'; there are " + String.join(", ", STAGES));
+            }
+        }
         if (size < 64 || size % 64 != 0 || repeats < 1) {
             throw new UsageException("size must be a multiple of 64 and repeats at least 1");
         }
@@ -94,6 +113,7 @@ public final class StageBenchmark {
         this.model = model;
         this.size = size;
         this.repeats = repeats;
+        this.stages = Set.copyOf(stages);
         this.peer = peer;
         this.results = results;
     }
@@ -211,8 +231,8 @@ public final class StageBenchmark {
     /** Ours and the peer's in turns. */
     private void time(String stage, Precision precision, Runnable ours, String peerStage) {
         boolean both = peer != null && peer.has(peerStage);
-        if (!both && !peerStage.equals(stage)) {
-            return; // only the comparison would be new
+        if (!stages.contains(stage) || !both && !peerStage.equals(stage)) {
+            return; // of a second comparison without peer nothing would be new
         }
         List<Sample> own = new ArrayList<>();
         List<Sample> other = new ArrayList<>();
@@ -227,8 +247,10 @@ public final class StageBenchmark {
             }
         }
         double[] ratios = new double[other.size()];
+        double[] cpuRatios = new double[other.size()];
         for (int i = 0; i < ratios.length; i++) {
             ratios[i] = other.get(i).wallMs() / own.get(i).wallMs();
+            cpuRatios[i] = other.get(i).cpuMs() / own.get(i).cpuMs();
         }
         results.accept(new Result(
                 stage,
@@ -243,7 +265,8 @@ public final class StageBenchmark {
                 both ? Sample.median(other, Sample::wallMs) : Double.NaN,
                 both ? Sample.least(other, Sample::wallMs) : Double.NaN,
                 both ? Sample.median(other, Sample::cpuMs) : Double.NaN,
-                both ? Sample.median(ratios) : Double.NaN));
+                both ? Sample.median(ratios) : Double.NaN,
+                both ? Sample.median(cpuRatios) : Double.NaN));
     }
 
     private static Sample sample(Runnable body) {
