@@ -49,6 +49,7 @@ using comneck::fail;
 
 int32_t comneck_plan::check_view(const comneck_view *view, const char *name) {
   constexpr int64_t kMost = int64_t{1} << 40;
+  constexpr int32_t kMostSide = 1 << 24;  // so that coordinates times strides stay 32-bit numbers
   if (view == nullptr) return fail(COMNECK_MISUSE, "%s is missing", name);
   const comneck::ViewText text(*view);
   const int64_t element = comneck::element_bytes_of(view->type);
@@ -57,6 +58,9 @@ int32_t comneck_plan::check_view(const comneck_view *view, const char *name) {
   }
   if (view->images < 1 || view->height < 1 || view->width < 1 || view->channels < 1) {
     return fail(COMNECK_MISUSE, "%s is %s: sizes start at 1", name, text.text);
+  }
+  if (view->height > kMostSide || view->width > kMostSide) {
+    return fail(COMNECK_MISUSE, "%s is %s: a side ends at %d", name, text.text, kMostSide);
   }
   if (view->channel_offset < 0 || view->channel_stride < view->channels ||
       view->channel_offset > view->channel_stride - view->channels) {

@@ -6,6 +6,7 @@ import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.lang.ref.Cleaner;
 import java.util.ArrayList;
 import java.util.HashSet;
 import java.util.List;
@@ -31,8 +32,28 @@ final class CpuRunBuilder implements RunBuilder {
         int invoke(ComneckLibrary.Functions functions, MemorySegment plan, Arena arena) throws Throwable;
     }
 
+    private static final Cleaner CLEANER = Cleaner.create();
+
+    /** Frees the plan of a recording that was given up before it was built. */
+    private static final class GivenUp implements Runnable {
+        private final NativeHandle plan;
+        private volatile boolean built;
+
+        GivenUp(NativeHandle plan) {
+            this.plan = plan;
+        }
+
+        @Override
+        public void run() {
+            if (!built) {
+                plan.close();
+            }
+        }
+    }
+
     private final CpuBackend backend;
     private final NativeHandle plan;
+    private final GivenUp givenUp;
     private final BufferLayout layout = new BufferLayout();
     private final List<Buffer> buffers = new ArrayList<>();
     private final Set<Integer> released = new HashSet<>();
@@ -54,6 +75,8 @@ final class CpuRunBuilder implements RunBuilder {
         } catch (Throwable t) {
             throw ComneckLibrary.linkage(t);
         }
+        givenUp = new GivenUp(plan);
+        CLEANER.register(this, givenUp);
     }
 
     @Override
@@ -366,6 +389,7 @@ final class CpuRunBuilder implements RunBuilder {
             return status;
         });
         built = true;
+        givenUp.built = true; // from here on the run owns the plan
         return new CpuRun(
                 backend,
                 plan,
