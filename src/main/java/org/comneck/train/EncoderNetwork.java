@@ -90,9 +90,14 @@ final class EncoderNetwork {
      * @return all states: the input of block {@code entry}, then each block's output
      */
     Tensor[] states(Tensor x, int entry) {
-        Tensor[] states = new Tensor[size.layers - entry + 1];
+        return states(x, entry, size.layers);
+    }
+
+    /** {@link #states(Tensor,int)} of the blocks before {@code end}. */
+    Tensor[] states(Tensor x, int entry, int end) {
+        Tensor[] states = new Tensor[end - entry + 1];
         states[0] = x;
-        for (int i = entry; i < size.layers; i++) {
+        for (int i = entry; i < end; i++) {
             states[i - entry + 1] = block(i, states[i - entry]);
         }
         return states;

@@ -98,18 +98,44 @@ final class NeckStage implements Stage {
     public Map<String, Double> step(long step, double progress) {
         SplittableRandom random = new SplittableRandom(seed * 0x632BE59BD9B4E019L + step);
         EncoderNetwork.Size size = encoder.size();
-        Tensor pixels = EncoderStage.batch(photos, batch, size.image(), recipe.number("crop.area", 0.35), random);
-        long[] qualities = new long[batch];
-        for (int i = 0; i < batch; i++) {
+        boolean small = recipe.has("small.image") && progress < recipe.number("small.until", 0.8);
+        int count = small ? recipe.integer("small.batch") : batch;
+        int side = small ? recipe.integer("small.image") : size.image();
+        boolean alone = progress < recipe.number("entry.alone", 0.4);
+        Tensor pixels = EncoderStage.batch(photos, count, side, recipe.number("crop.area", 0.35), random);
+        long[] qualities = new long[count];
+        for (int i = 0; i < count; i++) {
             qualities[i] = random.nextInt(codec.size().lambdas().size());
         }
         Tensor yHat;
         Tensor[] wanted;
+        NoGradGuard guard = new NoGradGuard();
+        try {
+            yHat = codec.run(pixels, Ops.of(qualities, count), false, false).yHat();
+            Tensor embedded = encoder.embed(EncoderNetwork.normalize(pixels));
+            wanted = encoder.states(embedded, 0, alone ? entry : size.layers());
+        } finally {
+            guard.close();
+        }
+        return alone ? entryAlone(yHat, wanted) : throughTheEncoder(yHat, wanted);
+    }
+
+    /** First the neck alone learns the state that it stands in for. */
+    private Map<String, Double> entryAlone(Tensor yHat, Tensor[] wanted) {
+        Tensor loss = relative(network.run(yHat), wanted[entry]);
+        loss.backward();
+        Map<String, Double> terms = new LinkedHashMap<>();
+        terms.put("loss", Ops.value(loss));
+        terms.put("entry", Ops.value(loss));
+        return terms;
+    }
+
+    /** Then what the encoder makes of it. */
+    private Map<String, Double> throughTheEncoder(Tensor yHat, Tensor[] wanted) {
+        EncoderNetwork.Size size = encoder.size();
         Tensor target;
         NoGradGuard guard = new NoGradGuard();
         try {
-            yHat = codec.run(pixels, Ops.of(qualities, batch), false, false).yHat();
-            wanted = encoder.states(encoder.embed(EncoderNetwork.normalize(pixels)), 0);
             target = torch.softmax(encoder.logits(wanted[size.layers()]), 1);
         } finally {
             guard.close();
@@ -118,13 +144,13 @@ final class NeckStage implements Stage {
         int last = states.length - 1;
         Tensor atEntry = relative(states[0], wanted[entry]);
         Tensor tokens = relative(states[last - 1], wanted[size.layers() - 1]);
-        Tensor final_ = relative(states[last], wanted[size.layers()]);
+        Tensor everything = relative(states[last], wanted[size.layers()]);
         Tensor cls = Ops.mse(states[last].select(1, 0), wanted[size.layers()].select(1, 0))
                 .div(Ops.mse(
                         Ops.meanOver(wanted[size.layers()].select(1, 0), true, 0), wanted[size.layers()].select(1, 0)));
         Tensor entropy = Ops.crossEntropy(encoder.logits(states[last]), target);
         Tensor loss = Ops.scaled(atEntry, recipe.number("weight.entry", 1))
-                .add(Ops.scaled(tokens.add(final_), recipe.number("weight.tokens", 1)))
+                .add(Ops.scaled(tokens.add(everything), recipe.number("weight.tokens", 1)))
                 .add(Ops.scaled(cls, recipe.number("weight.class", 1)))
                 .add(Ops.scaled(entropy, recipe.number("weight.entropy", 0.3)));
         loss.backward();
@@ -132,7 +158,7 @@ final class NeckStage implements Stage {
         terms.put("loss", Ops.value(loss));
         terms.put("entry", Ops.value(atEntry));
         terms.put("tokens", Ops.value(tokens));
-        terms.put("last", Ops.value(final_));
+        terms.put("last", Ops.value(everything));
         terms.put("class", Ops.value(cls));
         terms.put("entropy", Ops.value(entropy));
         return terms;

@@ -182,6 +182,7 @@ final class SmallRun {
                 log.steps = 1
                 neck.entry = 1
                 neck.heads = 2
+                entry.alone = 0
                 """.formatted(steps));
     }
 
