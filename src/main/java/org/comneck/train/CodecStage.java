@@ -1,6 +1,7 @@
 package org.comneck.train;
 
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -15,6 +16,7 @@ final class CodecStage implements Stage {
     private static final int EVALUATED = 24;
 
     private final Recipe recipe;
+    private final Path data;
     private final Photos photos;
     private final Photos heldOut;
     private final int batch;
@@ -27,6 +29,7 @@ final class CodecStage implements Stage {
 
     CodecStage(Recipe recipe, Path data) {
         this.recipe = recipe;
+        this.data = data;
         this.photos = Photos.training(recipe, data);
         this.heldOut = Photos.heldOut(recipe, data);
         this.batch = recipe.integer("batch");
@@ -114,37 +117,63 @@ final class CodecStage implements Stage {
         return terms;
     }
 
-    /** Estimated rate and PSNR of each quality. */
+    /** Estimated rate and PSNR of each quality, of centre crops and, thoroughly, of whole photos of another folder. */
     @Override
-    public Map<String, Double> evaluate() {
+    public Map<String, Double> evaluate(boolean thorough) {
         Map<String, Double> figures = new LinkedHashMap<>();
-        int side = 256;
         NoGradGuard guard = new NoGradGuard();
         parameters.useAverage(true);
         try {
-            for (int q = 0; q < size.lambdas().size(); q++) {
-                double bits = 0;
-                double psnr = 0;
-                int count = Math.min(EVALUATED, heldOut.count());
-                for (int i = 0; i < count; i++) {
-                    try (var _ = new PointerScope()) {
-                        float[] pixels = new float[3 * side * side];
-                        Photos.Photo photo = heldOut.get(i * heldOut.count() / count);
-                        Photos.draw(photo, Photos.centre(photo), side, pixels, 0);
-                        Tensor x = Ops.of(pixels, 1, 3, side, side);
-                        CodecNetwork.Result result = exact.run(x, Ops.of(new long[] {q}, 1), false, true);
-                        bits += Ops.value(result.bits()) / (side * side) / count;
-                        Tensor clipped = Ops.clamp01(result.xHat());
-                        psnr += -10 * Math.log10(Ops.value(Ops.mse(clipped, x))) / count;
-                    }
+            int count = Math.min(EVALUATED, heldOut.count());
+            List<Photos.Photo> crops = new ArrayList<>();
+            for (int i = 0; i < count; i++) {
+                crops.add(heldOut.get(i * heldOut.count() / count));
+            }
+            measure(figures, "", crops, false);
+            if (thorough && recipe.has("evaluate.photos")) {
+                Photos whole = Photos.of(Photos.list(Photos.resolve(data, recipe.word("evaluate.photos"))));
+                List<Photos.Photo> all = new ArrayList<>();
+                for (int i = 0; i < whole.count(); i++) {
+                    all.add(whole.get(i));
                 }
-                figures.put("bpp." + q, bits);
-                figures.put("psnr." + q, psnr);
+                measure(figures, "whole.", all, true);
             }
         } finally {
             parameters.useAverage(false);
             guard.close();
         }
         return figures;
+    }
+
+    private void measure(Map<String, Double> figures, String prefix, List<Photos.Photo> list, boolean whole) {
+        for (int q = 0; q < size.lambdas().size(); q++) {
+            double bits = 0;
+            double psnr = 0;
+            for (Photos.Photo photo : list) {
+                try (var _ = new PointerScope()) {
+                    Tensor x = whole ? pixels(photo) : EncoderStage.centre(photo, 256);
+                    CodecNetwork.Result result = exact.run(x, Ops.of(new long[] {q}, 1), false, true);
+                    bits += Ops.value(result.bits()) / (x.size(2) * x.size(3)) / list.size();
+                    psnr += -10 * Math.log10(Ops.value(Ops.mse(Ops.clamp01(result.xHat()), x))) / list.size();
+                }
+            }
+            figures.put(prefix + "bpp." + q, bits);
+            figures.put(prefix + "psnr." + q, psnr);
+        }
+    }
+
+    /** A photo's own pixels, from its top left corner on, sizes cut to multiples of 64. */
+    private static Tensor pixels(Photos.Photo photo) {
+        int width = photo.width() / 64 * 64;
+        int height = photo.height() / 64 * 64;
+        float[] planes = new float[3 * width * height];
+        for (int y = 0; y < height; y++) {
+            for (int x = 0; x < width; x++) {
+                for (int c = 0; c < 3; c++) {
+                    planes[(c * height + y) * width + x] = (photo.rgb()[3 * (y * photo.width() + x) + c] & 0xFF) / 255f;
+                }
+            }
+        }
+        return Ops.of(planes, 1, 3, height, width);
     }
 }

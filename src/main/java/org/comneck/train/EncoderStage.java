@@ -251,7 +251,7 @@ final class EncoderStage implements Stage {
 
     /** Top-1 on held-out photos, from pixels, of the encoder and of the teacher. */
     @Override
-    public Map<String, Double> evaluate() {
+    public Map<String, Double> evaluate(boolean thorough) {
         int right = 0;
         int teacherRight = 0;
         int five = 0;

@@ -166,7 +166,7 @@ final class NeckStage implements Stage {
 
     /** Top-1 on held-out photos through the codec at each quality, with its estimated rate, and from pixels. */
     @Override
-    public Map<String, Double> evaluate() {
+    public Map<String, Double> evaluate(boolean thorough) {
         Map<String, Double> figures = new LinkedHashMap<>();
         int side = encoder.size().image();
         int layers = encoder.size().layers();

@@ -22,8 +22,12 @@ interface Stage {
     /** Photos in a step. */
     int batch();
 
-    /** Measures on photos that are not trained on, with averaged weights. */
-    Map<String, Double> evaluate();
+    /**
+     * Measures on photos that are not trained on, with averaged weights.
+     *
+     * @param thorough whether to take the minutes that whole photos need
+     */
+    Map<String, Double> evaluate(boolean thorough);
 
     /** From 1 to {@code least} along half a cosine. */
     static double cosine(double progress, double least) {

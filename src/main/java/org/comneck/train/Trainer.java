@@ -101,6 +101,27 @@ public final class Trainer {
     }
 
     /**
+     * Measures what the stages' checkpoints hold on photos that are not trained on, thoroughly.
+     *
+     * @throws UsageException when a stage has no checkpoint
+     */
+    public static void measure(Recipe recipe, Path data, Path runFolder, Listener listener) {
+        for (Recipe stage : recipe.stages()) {
+            Path file = checkpoint(runFolder, stage.name());
+            if (!Files.exists(file)) {
+                throw new UsageException(file + " does not exist; there is nothing to measure");
+            }
+            Checkpoint checkpoint = Checkpoint.read(file);
+            Ops.start(stage.integer("threads", 2));
+            try (var _ = new PointerScope()) {
+                Stage trained = create(stage, data, runFolder);
+                checkpoint.restore(file, trained.parameters());
+                listener.evaluated(stage.name(), checkpoint.step(), trained.evaluate(true));
+            }
+        }
+    }
+
+    /**
      * Writes the model file of a run whose codec, encoder and neck have checkpoints, finished or not.
      *
      * @param recipe one with {@code codec}, {@code encoder} and {@code neck}, like {@code tiny}
@@ -255,7 +276,7 @@ public final class Trainer {
 
         private void evaluate(double speed) throws IOException {
             try (var _ = new PointerScope()) {
-                Map<String, Double> figures = stage.evaluate();
+                Map<String, Double> figures = stage.evaluate(false);
                 listener.evaluated(recipe.name(), step, figures);
                 log("evaluation", figures, speed);
             }

@@ -1,0 +1,118 @@
+package org.comneck.cli;
+
+import java.io.PrintStream;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Locale;
+import java.util.Map;
+import java.util.concurrent.Callable;
+import org.comneck.UsageException;
+import org.comneck.train.Recipe;
+import org.comneck.train.Trainer;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Option;
+
+/** {@code comneck train}: recipes to models. docs/training.md describes recipes and run folders. */
+@Command(
+        name = "train",
+        mixinStandardHelpOptions = true,
+        description = "Trains a model as a recipe says; Ctrl-C keeps a checkpoint.",
+        footer = {
+            "",
+            "Example: comneck train --recipe tiny --data ../shared/data --out runs/tiny",
+            "         comneck train --recipe tiny --data ../shared/data --out runs/tiny --resume"
+        })
+final class TrainCommand implements Callable<Integer> {
+    private static final long PRINT_EVERY_NANOS = 1_000_000_000L;
+
+    @Option(names = "--recipe", required = true, paramLabel = "NAME|FILE", description = "Built-in recipe or file.")
+    private String recipe;
+
+    @Option(
+            names = "--data",
+            required = true,
+            paramLabel = "DIR",
+            description = "Folder the recipe's paths start from.")
+    private Path data;
+
+    @Option(names = "--out", required = true, paramLabel = "FOLDER", description = "Run folder, made when absent.")
+    private Path out;
+
+    @Option(names = "--resume", description = "Continue from the run folder's checkpoints.")
+    private boolean resume;
+
+    @Option(names = "--measure", description = "Do not train: measure what the checkpoints hold.")
+    private boolean measure;
+
+    @Option(
+            names = "--export",
+            paramLabel = "FILE",
+            description = "Do not train: write the model file of the checkpoints, finished or not.")
+    private Path export;
+
+    @Override
+    public Integer call() {
+        if (!Files.isDirectory(data)) {
+            throw new UsageException(data + " is no folder");
+        }
+        try {
+            Recipe loaded = Recipe.load(recipe);
+            if (export != null) {
+                Trainer.export(loaded, data, out, export);
+            } else if (measure) {
+                Trainer.measure(loaded, data, out, new Lines(System.err));
+            } else {
+                Trainer.run(loaded, data, out, resume, new Lines(System.err));
+            }
+            return 0;
+        } catch (NoClassDefFoundError | UnsatisfiedLinkError e) {
+            throw new UsageException("LibTorch is not on the class path; start training with ./comneck train", e);
+        }
+    }
+
+    /** One line that is rewritten while training goes on; one of its own for everything else. */
+    private static final class Lines implements Trainer.Listener {
+        private final PrintStream stream;
+        private final boolean terminal =
+                System.console() != null && System.console().isTerminal();
+        private long printed;
+
+        Lines(PrintStream stream) {
+            this.stream = stream;
+        }
+
+        @Override
+        public void step(
+                String stage,
+                long step,
+                double fraction,
+                Map<String, Double> terms,
+                double photosPerSecond,
+                double secondsLeft) {
+            long now = System.nanoTime();
+            if (now - printed < (terminal ? PRINT_EVERY_NANOS : 30 * PRINT_EVERY_NANOS)) {
+                return;
+            }
+            printed = now;
+            StringBuilder line = new StringBuilder(String.format(
+                    Locale.ROOT, "%s %5.1f %%  step %d  %.1f photos/s", stage, 100 * fraction, step, photosPerSecond));
+            line.append(
+                    String.format(Locale.ROOT, "  %d:%02d left ", (long) secondsLeft / 60, (long) secondsLeft % 60));
+            terms.forEach((name, value) -> line.append(String.format(Locale.ROOT, " %s %.4g", name, value)));
+            stream.print(terminal ? "\r\u001B[K" + line : line + System.lineSeparator());
+            stream.flush();
+        }
+
+        @Override
+        public void evaluated(String stage, long step, Map<String, Double> figures) {
+            StringBuilder line = new StringBuilder(stage + " measured at step " + step + ":");
+            figures.forEach((name, value) -> line.append(String.format(Locale.ROOT, " %s %.4g", name, value)));
+            note(line.toString());
+        }
+
+        @Override
+        public void note(String text) {
+            stream.println(terminal ? "\r\u001B[K" + text : text);
+        }
+    }
+}
