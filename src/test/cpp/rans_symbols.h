@@ -32,9 +32,9 @@ inline RansTables gaussian_tables() {
   std::vector<int32_t> shift(64), first(64), count(64), frequency(64 * 256);
   for (int t = 0; t < 64; t++) {
     const double scale = scale_of(t);
-    while (3.0 * scale / (1 << shift[t]) > 120) shift[t]++;
+    while (3.7 * scale / (1 << shift[t]) > 125) shift[t]++;
     const double unit = 1 << shift[t];
-    const int reach = std::min(127, static_cast<int>(std::floor(3.2 * scale / unit)));
+    const int reach = std::min(127, std::max(1, static_cast<int>(std::ceil(3.7 * scale / unit - 0.5))));
     first[t] = -reach;
     count[t] = 2 * reach + 1;
     int sum = 0;
