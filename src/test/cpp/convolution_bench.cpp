@@ -1,10 +1,13 @@
 // Speed of the matrix kernel on the shapes that matter, as JSON lines:
 //
-//   {"shape": name, "precision": "f32", "isa": "AVX-512 with bf16, 1 thread", "gflops": best of the repeats, "median_gflops": ...,
-//    "peak_gflops": what independent FMAs reach on one core, measured between the repeats, "ratio": gflops / (threads * peak)}
+//   {"shape": name, "precision": "f32", "isa": "AVX-512 with bf16, 1 thread", "gflops": best of the repeats,
+//   "median_gflops": ...,
+//    "peak_gflops": what independent FMAs reach on one core, measured between the repeats, "ratio": gflops / (threads *
+//    peak)}
 //
-// One thread is timed by its processor time, so that other programs on the machine count less; two threads by the clock. A multiply-add counts as two operations; taps outside the input are not counted. Usage: convolution_bench [seconds per shape] [name part]
-// [isa: 0 auto, 1 portable, 2 AVX2, 3 AVX-512]
+// One thread is timed by its processor time, so that other programs on the machine count less; two threads by the
+// clock. A multiply-add counts as two operations; taps outside the input are not counted. Usage: convolution_bench
+// [seconds per shape] [name part] [isa: 0 auto, 1 portable, 2 AVX2, 3 AVX-512]
 #include <immintrin.h>
 #include <time.h>
 
@@ -32,7 +35,8 @@ double busy() {
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
-// GFLOP/s of 24 independent chains of FMAs in registers: the most that one core can do. bf16: twice that on the machines we know.
+// GFLOP/s of 24 independent chains of FMAs in registers: the most that one core can do. bf16: twice that on the
+// machines we know.
 __attribute__((target("avx512f"))) double peak512() {
   __m512 acc[24];
   for (auto &value : acc) value = _mm512_set1_ps(1.0f);
@@ -120,21 +124,25 @@ void measure(const Shape &s, int32_t threads, double seconds) {
   for (size_t i = 0; i < weight.size(); ++i) weight[i] = static_cast<float>(i % 251) * 0.01f - 1.25f;
   std::vector<comneck_layer *> layers(static_cast<size_t>(s.repeat));
   for (auto &layer : layers) {
-    CHECK_EQ(comneck_layer_create(context, &geometry, weight.data(), static_cast<int64_t>(weight.size()) * 4, COMNECK_F32, nullptr, 0,
-                                  COMNECK_F32, &layer),
+    CHECK_EQ(comneck_layer_create(context, &geometry, weight.data(), static_cast<int64_t>(weight.size()) * 4,
+                                  COMNECK_F32, nullptr, 0, COMNECK_F32, &layer),
              COMNECK_OK);
   }
   const bool bf16 = s.precision == COMNECK_PRECISION_BF16;
-  const int32_t out_h = s.kind == COMNECK_TRANSPOSED ? s.height * s.stride : (s.height + 2 * padding - s.kernel) / s.stride + 1;
-  const int32_t out_w = s.kind == COMNECK_TRANSPOSED ? s.width * s.stride : (s.width + 2 * padding - s.kernel) / s.stride + 1;
+  const int32_t out_h =
+      s.kind == COMNECK_TRANSPOSED ? s.height * s.stride : (s.height + 2 * padding - s.kernel) / s.stride + 1;
+  const int32_t out_w =
+      s.kind == COMNECK_TRANSPOSED ? s.width * s.stride : (s.width + 2 * padding - s.kernel) / s.stride + 1;
   const int64_t in_bytes = (int64_t{s.height} * s.width * s.inputs * (bf16 ? 2 : 4) + 63) / 64 * 64;
   const int64_t out_bytes = int64_t{out_h} * out_w * s.outputs * 4;
   const int32_t in_grid = s.kernel == 1 ? s.grid : COMNECK_FULL;
-  const comneck_view in{0, in_bytes, bf16 ? COMNECK_BF16 : COMNECK_F32, in_grid, 1, s.height, s.width, s.inputs, 0, s.inputs};
+  const comneck_view in{0, in_bytes, bf16 ? COMNECK_BF16 : COMNECK_F32, in_grid, 1, s.height, s.width, s.inputs,
+                        0, s.inputs};
   const comneck_view out{in_bytes, out_bytes, COMNECK_F32, s.grid, 1, out_h, out_w, s.outputs, 0, s.outputs};
   comneck_plan *plan = nullptr;
   CHECK_EQ(comneck_plan_create(context, &plan), COMNECK_OK);
-  for (auto *layer : layers) CHECK_EQ(comneck_plan_convolution(plan, layer, &in, 1, nullptr, s.function, &out), COMNECK_OK);
+  for (auto *layer : layers)
+    CHECK_EQ(comneck_plan_convolution(plan, layer, &in, 1, nullptr, s.function, &out), COMNECK_OK);
   void *memory = nullptr;
   CHECK_EQ(comneck_plan_seal(plan, in_bytes + out_bytes, &memory), COMNECK_OK);
   for (int64_t i = 0; i < in_bytes / 2; ++i) {
@@ -158,9 +166,12 @@ void measure(const Shape &s, int32_t threads, double seconds) {
   char text[64];
   comneck_context_describe(context, text, sizeof text);
   const double top = best_peak * (bf16 && context->bf16_instructions ? 2 : 1);
-  std::printf("{\"shape\": \"%s\", \"precision\": \"%s\", \"isa\": \"%s\", \"mflop\": %.0f, \"gflops\": %.1f, \"median_gflops\": %.1f, "
-              "\"peak_gflops\": %.1f, \"ratio\": %.3f}\n",
-              s.name, bf16 ? "bf16" : "f32", text, flop * 1e-6, rates.back(), rates[rates.size() / 2], top, rates.back() / (threads * top));
+  std::printf(
+      "{\"shape\": \"%s\", \"precision\": \"%s\", \"isa\": \"%s\", \"mflop\": %.0f, \"gflops\": %.1f, "
+      "\"median_gflops\": %.1f, "
+      "\"peak_gflops\": %.1f, \"ratio\": %.3f}\n",
+      s.name, bf16 ? "bf16" : "f32", text, flop * 1e-6, rates.back(), rates[rates.size() / 2], top,
+      rates.back() / (threads * top));
   std::fflush(stdout);
   comneck_plan_destroy(plan);
   for (auto *layer : layers) comneck_layer_destroy(layer);
@@ -173,8 +184,9 @@ int main(int count, char **arguments) {
   const double seconds = count > 1 ? std::atof(arguments[1]) : 0.5;
   const char *part = count > 2 ? arguments[2] : "";
   isa = count > 3 ? std::atoi(arguments[3]) : COMNECK_ISA_AUTO;
-  constexpr int32_t D = COMNECK_DIRECT, C = COMNECK_CHECKERBOARD, T = COMNECK_TRANSPOSED, A = COMNECK_ANCHORS, N = COMNECK_NON_ANCHORS,
-                    F = COMNECK_FULL, R = COMNECK_RELU, Q = COMNECK_QUICK_GELU, B = COMNECK_PRECISION_BF16;
+  constexpr int32_t D = COMNECK_DIRECT, C = COMNECK_CHECKERBOARD, T = COMNECK_TRANSPOSED, A = COMNECK_ANCHORS,
+                    N = COMNECK_NON_ANCHORS, F = COMNECK_FULL, R = COMNECK_RELU, Q = COMNECK_QUICK_GELU,
+                    B = COMNECK_PRECISION_BF16;
   const Shape shapes[] = {
       {"aggregation 1312->640, 128 rows", 16, 16, 1312, 640, 1, 1, D, A, 0, R},
       {"aggregation 640->512, 128 rows", 16, 16, 640, 512, 1, 1, D, A, 0, R},

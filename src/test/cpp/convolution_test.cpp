@@ -1,4 +1,5 @@
-// Convolutions of every kind, on every instruction set and 1 to 3 threads, against a chain of fmaf written down naively: bit by bit.
+// Convolutions of every kind, on every instruction set and 1 to 3 threads, against a chain of fmaf written down
+// naively: bit by bit.
 #include <math.h>
 
 #include <algorithm>
@@ -68,12 +69,14 @@ struct Buffer {
   comneck_view view{};
   std::vector<float> values;
 
-  Buffer(int64_t &offset, int32_t grid, int32_t images, int32_t height, int32_t width, int32_t channels, bool infinities) {
+  Buffer(int64_t &offset, int32_t grid, int32_t images, int32_t height, int32_t width, int32_t channels,
+         bool infinities) {
     const auto before = static_cast<int32_t>(random_bits() % 3);
     const int32_t stride = before + channels + static_cast<int32_t>(random_bits() % 3);
     values.resize(static_cast<size_t>(positions(grid, height, width) * images * stride));
     for (float &value : values) value = hard(infinities);
-    view = {offset, static_cast<int64_t>(values.size()) * 4, COMNECK_F32, grid, images, height, width, channels, before, stride};
+    view = {offset, static_cast<int64_t>(values.size()) * 4, COMNECK_F32, grid, images, height, width, channels, before,
+            stride};
     offset += (view.bytes + 63) / 64 * 64;
   }
   int64_t index(int64_t image, int64_t p, int32_t c) const {
@@ -83,8 +86,10 @@ struct Buffer {
 };
 
 void check_case(const Case &c, bool infinities) {
-  const int32_t out_h = c.kind == COMNECK_TRANSPOSED ? c.height * c.stride : (c.height + 2 * c.padding - c.kernel_height) / c.stride + 1;
-  const int32_t out_w = c.kind == COMNECK_TRANSPOSED ? c.width * c.stride : (c.width + 2 * c.padding - c.kernel_width) / c.stride + 1;
+  const int32_t out_h =
+      c.kind == COMNECK_TRANSPOSED ? c.height * c.stride : (c.height + 2 * c.padding - c.kernel_height) / c.stride + 1;
+  const int32_t out_w =
+      c.kind == COMNECK_TRANSPOSED ? c.width * c.stride : (c.width + 2 * c.padding - c.kernel_width) / c.stride + 1;
   if (positions(c.grid, out_h, out_w) == 0) return;
   int32_t inputs = 0;
   for (const int32_t channels : c.sources) inputs += std::abs(channels);
@@ -134,9 +139,11 @@ void check_case(const Case &c, bool infinities) {
               for (size_t s = 0; s < sources.size(); ++s) {
                 for (int32_t i = 0; i < std::abs(c.sources[s]); ++i, ++k) {
                   if (c.sources[s] < 0) continue;
-                  const int64_t w = c.kind == COMNECK_TRANSPOSED ? (int64_t{k} * c.outputs + o) * taps : (int64_t{o} * inputs + k) * taps;
+                  const int64_t w = c.kind == COMNECK_TRANSPOSED ? (int64_t{k} * c.outputs + o) * taps
+                                                                 : (int64_t{o} * inputs + k) * taps;
                   const int64_t from = sources[s].view.grid == COMNECK_FULL ? int64_t{iy} * c.width + ix : p;
-                  acc = fmaf(sources[s].element(n, from, i), weight[static_cast<size_t>(w + ky * c.kernel_width + kx)], acc);
+                  acc = fmaf(sources[s].element(n, from, i), weight[static_cast<size_t>(w + ky * c.kernel_width + kx)],
+                             acc);
                 }
               }
             }
@@ -149,7 +156,8 @@ void check_case(const Case &c, bool infinities) {
     }
   }
 
-  const comneck_convolution geometry{inputs, c.outputs, c.kernel_height, c.kernel_width, c.stride, c.padding, c.kind, COMNECK_PRECISION_F32};
+  const comneck_convolution geometry{inputs,   c.outputs, c.kernel_height, c.kernel_width,
+                                     c.stride, c.padding, c.kind,          COMNECK_PRECISION_F32};
   for (int32_t isa = COMNECK_ISA_PORTABLE; isa <= comneck::best_isa(); ++isa) {
     for (int32_t threads = 1; threads <= 3; ++threads) {
       comneck_context *context = nullptr;
@@ -157,17 +165,20 @@ void check_case(const Case &c, bool infinities) {
       comneck_plan *plan = nullptr;
       void *memory = nullptr;
       CHECK_EQ(comneck_context_create(threads, isa, &context), COMNECK_OK);
-      CHECK_EQ(comneck_layer_create(context, &geometry, weight.data(), static_cast<int64_t>(weight.size()) * 4, COMNECK_F32, bias.data(),
-                                    static_cast<int64_t>(bias.size()) * 4, COMNECK_F32, &layer),
-               COMNECK_OK);
+      CHECK_EQ(
+          comneck_layer_create(context, &geometry, weight.data(), static_cast<int64_t>(weight.size()) * 4, COMNECK_F32,
+                               bias.data(), static_cast<int64_t>(bias.size()) * 4, COMNECK_F32, &layer),
+          COMNECK_OK);
       CHECK_EQ(comneck_plan_create(context, &plan), COMNECK_OK);
-      const int32_t status = comneck_plan_convolution(plan, layer, views.data(), static_cast<int32_t>(views.size()),
-                                                      c.residual ? &residual.view : nullptr, c.function, &destination.view);
+      const int32_t status =
+          comneck_plan_convolution(plan, layer, views.data(), static_cast<int32_t>(views.size()),
+                                   c.residual ? &residual.view : nullptr, c.function, &destination.view);
       if (status != COMNECK_OK) std::fprintf(stderr, "%s\n", comneck_last_error());
       CHECK_EQ(status, COMNECK_OK);
       CHECK_EQ(comneck_plan_seal(plan, offset, &memory), COMNECK_OK);
       auto *bytes = static_cast<char *>(memory);
-      for (const Buffer &source : sources) std::memcpy(bytes + source.view.offset_bytes, source.values.data(), source.values.size() * 4);
+      for (const Buffer &source : sources)
+        std::memcpy(bytes + source.view.offset_bytes, source.values.data(), source.values.size() * 4);
       std::memcpy(bytes + residual.view.offset_bytes, residual.values.data(), residual.values.size() * 4);
       std::memcpy(bytes + destination.view.offset_bytes, destination.values.data(), destination.values.size() * 4);
       CHECK_EQ(comneck_plan_execute(plan), COMNECK_OK);
@@ -175,8 +186,8 @@ void check_case(const Case &c, bool infinities) {
       for (size_t i = 0; i < expected.size(); ++i) {
         const bool both_nan = actual[i] != actual[i] && expected[i] != expected[i];
         if (!both_nan && std::bit_cast<uint32_t>(actual[i]) != std::bit_cast<uint32_t>(expected[i])) {
-          std::fprintf(stderr, "isa %d, %d threads, element %zu of %zu: %a instead of %a\n", isa, threads, i, expected.size(),
-                       static_cast<double>(actual[i]), static_cast<double>(expected[i]));
+          std::fprintf(stderr, "isa %d, %d threads, element %zu of %zu: %a instead of %a\n", isa, threads, i,
+                       expected.size(), static_cast<double>(actual[i]), static_cast<double>(expected[i]));
           CHECK(false);
         }
       }
@@ -236,11 +247,12 @@ void check_bf16() {
       comneck_plan *plan = nullptr;
       void *memory = nullptr;
       CHECK_EQ(comneck_context_create(2, isa, &context), COMNECK_OK);
-      CHECK_EQ(comneck_layer_create(context, &geometry, weight.data(), static_cast<int64_t>(weight.size()) * 4, COMNECK_F32, nullptr, 0, 0,
-                                    &layer),
+      CHECK_EQ(comneck_layer_create(context, &geometry, weight.data(), static_cast<int64_t>(weight.size()) * 4,
+                                    COMNECK_F32, nullptr, 0, 0, &layer),
                COMNECK_OK);
       CHECK_EQ(comneck_plan_create(context, &plan), COMNECK_OK);
-      CHECK_EQ(comneck_plan_convolution(plan, layer, &source.view, 1, nullptr, COMNECK_NONE, &destination.view), COMNECK_OK);
+      CHECK_EQ(comneck_plan_convolution(plan, layer, &source.view, 1, nullptr, COMNECK_NONE, &destination.view),
+               COMNECK_OK);
       CHECK_EQ(comneck_plan_seal(plan, offset, &memory), COMNECK_OK);
       auto *bytes = static_cast<char *>(memory);
       std::memcpy(bytes + source.view.offset_bytes, source.values.data(), source.values.size() * 4);
@@ -250,8 +262,9 @@ void check_bf16() {
         for (int32_t o = 0; o < kOutputs; ++o) {
           double sum = 0;
           for (int32_t k = 0; k < inputs; ++k) {
-            sum += static_cast<double>(comneck::from_bf16(comneck::to_bf16(source.element(0, r, k)))) *
-                   static_cast<double>(comneck::from_bf16(comneck::to_bf16(weight[static_cast<size_t>(o * inputs + k)])));
+            sum +=
+                static_cast<double>(comneck::from_bf16(comneck::to_bf16(source.element(0, r, k)))) *
+                static_cast<double>(comneck::from_bf16(comneck::to_bf16(weight[static_cast<size_t>(o * inputs + k)])));
           }
           CHECK(fabs(sum - static_cast<double>(actual[destination.index(0, r, o)])) <= 1e-4);
         }
@@ -263,7 +276,8 @@ void check_bf16() {
   }
 }
 
-// Every tile of a table of kernels, segments with rows that sit out included, against the same chain in plain code. exact: bit by bit.
+// Every tile of a table of kernels, segments with rows that sit out included, against the same chain in plain code.
+// exact: bit by bit.
 void check_tiles(const comneck::GemmKernels &kernels, bool bf16, bool exact) {
   for (int32_t v = 1; v <= kernels.vectors; ++v) {
     const int32_t width = v * kernels.lanes;
@@ -352,7 +366,8 @@ void check_misuse() {
   comneck_convolution geometry{2, 2, 1, 1, 1, 0, COMNECK_DIRECT, COMNECK_PRECISION_F32};
   CHECK_EQ(comneck_layer_create(context, &geometry, weight, 15, COMNECK_F32, nullptr, 0, 0, &layer), COMNECK_MISUSE);
   CHECK_EQ(comneck_layer_create(context, &geometry, weight, 16, COMNECK_U8, nullptr, 0, 0, &layer), COMNECK_MISUSE);
-  CHECK_EQ(comneck_layer_create(context, &geometry, weight, 16, COMNECK_F32, weight, 4, COMNECK_F32, &layer), COMNECK_MISUSE);
+  CHECK_EQ(comneck_layer_create(context, &geometry, weight, 16, COMNECK_F32, weight, 4, COMNECK_F32, &layer),
+           COMNECK_MISUSE);
   geometry.stride = 0;
   CHECK_EQ(comneck_layer_create(context, &geometry, weight, 16, COMNECK_F32, nullptr, 0, 0, &layer), COMNECK_MISUSE);
   geometry.stride = 1;

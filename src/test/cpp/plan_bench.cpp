@@ -1,10 +1,12 @@
 // Whole stages as plans, with the time that each kind of step takes, as JSON lines:
 //
-//   {"plan": "22 blocks of ViT-L/14, 257 tokens, bf16", "threads": 2, "ms": fastest execution, "median_ms": ..., "processor_ms": processor
-//    time of all threads in the execution that took the least, "kinds_ms": {kind of step: its part of the fastest execution}}
+//   {"plan": "22 blocks of ViT-L/14, 257 tokens, bf16", "threads": 2, "ms": fastest execution, "median_ms": ...,
+//   "processor_ms": processor
+//    time of all threads in the execution that took the least, "kinds_ms": {kind of step: its part of the fastest
+//    execution}}
 //
-// Weights are arbitrary; blocks take turns with six sets of them, more than caches hold. Usage: plan_bench [repeats] [name part] [isa: 0 auto, 1 portable, 2
-// AVX2, 3 AVX-512]
+// Weights are arbitrary; blocks take turns with six sets of them, more than caches hold. Usage: plan_bench [repeats]
+// [name part] [isa: 0 auto, 1 portable, 2 AVX2, 3 AVX-512]
 #include <time.h>
 
 #include <algorithm>
@@ -56,7 +58,8 @@ class Recorder {
     return view;
   }
 
-  comneck_layer *layer(int32_t inputs, int32_t outputs, int32_t kernel, int32_t stride, int32_t kind, int32_t precision) {
+  comneck_layer *layer(int32_t inputs, int32_t outputs, int32_t kernel, int32_t stride, int32_t kind,
+                       int32_t precision) {
     const comneck_convolution g{inputs, outputs, kernel, kernel, stride, kernel / 2, kind, precision};
     const size_t count = static_cast<size_t>(inputs) * outputs * kernel * kernel;
     if (weights_.size() < count) {
@@ -65,7 +68,8 @@ class Recorder {
       for (size_t i = old; i < count; ++i) weights_[i] = static_cast<float>(i % 251) * 1e-4f - 0.0125f;
     }
     comneck_layer *layer = nullptr;
-    CHECK_EQ(comneck_layer_create(context_, &g, weights_.data(), static_cast<int64_t>(count) * 4, COMNECK_F32, nullptr, 0, 0, &layer),
+    CHECK_EQ(comneck_layer_create(context_, &g, weights_.data(), static_cast<int64_t>(count) * 4, COMNECK_F32, nullptr,
+                                  0, 0, &layer),
              COMNECK_OK);
     layers_.push_back(layer);
     return layer;
@@ -79,10 +83,10 @@ class Recorder {
     kinds_.back() = name;
   }
 
-  void convolution(const comneck_layer *layer, std::vector<comneck_view> sources, const comneck_view *residual, int32_t function,
-                   const comneck_view &destination) {
-    const int32_t status = comneck_plan_convolution(plan_, layer, sources.data(), static_cast<int32_t>(sources.size()), residual, function,
-                                                    &destination);
+  void convolution(const comneck_layer *layer, std::vector<comneck_view> sources, const comneck_view *residual,
+                   int32_t function, const comneck_view &destination) {
+    const int32_t status = comneck_plan_convolution(plan_, layer, sources.data(), static_cast<int32_t>(sources.size()),
+                                                    residual, function, &destination);
     if (status != COMNECK_OK) std::fprintf(stderr, "%s\n", comneck_last_error());
     CHECK_EQ(status, COMNECK_OK);
   }
@@ -109,8 +113,10 @@ class Recorder {
       }
     }
     std::sort(times.begin(), times.end());
-    std::printf("{\"plan\": \"%s\", \"threads\": %d, \"ms\": %.1f, \"median_ms\": %.1f, \"processor_ms\": %.1f, \"kinds_ms\": {", name, threads_,
-                times.front() * 1e3, times[times.size() / 2] * 1e3, best_processor * 1e3);
+    std::printf(
+        "{\"plan\": \"%s\", \"threads\": %d, \"ms\": %.1f, \"median_ms\": %.1f, \"processor_ms\": %.1f, \"kinds_ms\": "
+        "{",
+        name, threads_, times.front() * 1e3, times[times.size() / 2] * 1e3, best_processor * 1e3);
     const char *comma = "";
     for (const auto &[kind, part] : parts) {
       if (kind.empty()) continue;
@@ -151,7 +157,8 @@ void encoder(const char *name, int32_t threads, int repeats, int32_t precision, 
   for (int32_t i = 0; i < kBlocks; ++i) {
     comneck_layer **set = layers[i % kSets];
     r.kind("norm");
-    CHECK_EQ(comneck_plan_layer_norm(r.plan(), &x, ones.data(), kWidth * 4, ones.data(), kWidth * 4, 1e-5f, &normed), COMNECK_OK);
+    CHECK_EQ(comneck_plan_layer_norm(r.plan(), &x, ones.data(), kWidth * 4, ones.data(), kWidth * 4, 1e-5f, &normed),
+             COMNECK_OK);
     r.kind("qkv");
     r.convolution(set[0], {normed}, nullptr, COMNECK_NONE, qkv);
     r.kind("attention");
@@ -159,7 +166,8 @@ void encoder(const char *name, int32_t threads, int repeats, int32_t precision, 
     r.kind("out");
     r.convolution(set[1], {mixed}, &x, COMNECK_NONE, x);
     r.kind("norm");
-    CHECK_EQ(comneck_plan_layer_norm(r.plan(), &x, ones.data(), kWidth * 4, ones.data(), kWidth * 4, 1e-5f, &normed), COMNECK_OK);
+    CHECK_EQ(comneck_plan_layer_norm(r.plan(), &x, ones.data(), kWidth * 4, ones.data(), kWidth * 4, 1e-5f, &normed),
+             COMNECK_OK);
     r.kind("mlp up");
     r.convolution(set[2], {normed}, nullptr, COMNECK_QUICK_GELU, wide);
     r.kind("mlp down");
@@ -279,8 +287,10 @@ int main(int count, char **arguments) {
   const auto wanted = [&](const char *name) { return std::strstr(name, part) != nullptr; };
   for (const int32_t threads : {1, 2}) {
     if (const char *name = "entropy parameters of ELIC, 256x256"; wanted(name)) entropy(name, threads, repeats * 3);
-    if (const char *name = "synthesis of ELIC, 256x256, f32"; wanted(name)) synthesis(name, threads, repeats, COMNECK_PRECISION_F32);
-    if (const char *name = "synthesis of ELIC, 256x256, bf16"; wanted(name)) synthesis(name, threads, repeats, COMNECK_PRECISION_BF16);
+    if (const char *name = "synthesis of ELIC, 256x256, f32"; wanted(name))
+      synthesis(name, threads, repeats, COMNECK_PRECISION_F32);
+    if (const char *name = "synthesis of ELIC, 256x256, bf16"; wanted(name))
+      synthesis(name, threads, repeats, COMNECK_PRECISION_BF16);
     if (const char *name = "22 blocks of ViT-L/14, 257 tokens, f32"; wanted(name)) {
       encoder(name, threads, repeats, COMNECK_PRECISION_F32, 257);
     }

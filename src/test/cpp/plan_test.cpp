@@ -1,4 +1,5 @@
-// The thread pool does every task once; executing a plan allocates nothing; runs of one context may be executed from several threads.
+// The thread pool does every task once; executing a plan allocates nothing; runs of one context may be executed from
+// several threads.
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 #endif
@@ -91,7 +92,8 @@ struct Network {
     std::vector<float> weight(static_cast<size_t>(inputs) * outputs * kernel * kernel);
     for (size_t i = 0; i < weight.size(); ++i) weight[i] = static_cast<float>(i % 13) * 0.01f - 0.06f;
     comneck_layer *made = nullptr;
-    CHECK_EQ(comneck_layer_create(context, &g, weight.data(), static_cast<int64_t>(weight.size()) * 4, COMNECK_F32, nullptr, 0, 0, &made),
+    CHECK_EQ(comneck_layer_create(context, &g, weight.data(), static_cast<int64_t>(weight.size()) * 4, COMNECK_F32,
+                                  nullptr, 0, 0, &made),
              COMNECK_OK);
     layers.push_back(made);
     return made;
@@ -108,14 +110,19 @@ struct Network {
     const comneck_view mixed = buffer(COMNECK_F32, 1, 64, 48);
     out = buffer(COMNECK_BF16, 1, 64, 20);
     CHECK_EQ(comneck_plan_normalize(plan, &pixels, ones.data(), 12, ones.data(), 12, &image), COMNECK_OK);
-    CHECK_EQ(comneck_plan_convolution(plan, layer(3, 48, 3, COMNECK_PRECISION_F32), &image, 1, nullptr, COMNECK_RELU, &map), COMNECK_OK);
+    CHECK_EQ(
+        comneck_plan_convolution(plan, layer(3, 48, 3, COMNECK_PRECISION_F32), &image, 1, nullptr, COMNECK_RELU, &map),
+        COMNECK_OK);
     map.width = 64;
     map.height = 1;
     CHECK_EQ(comneck_plan_layer_norm(plan, &map, ones.data(), 192, ones.data(), 192, 1e-5f, &normed), COMNECK_OK);
-    CHECK_EQ(comneck_plan_convolution(plan, layer(48, 144, 1, COMNECK_PRECISION_F32), &normed, 1, nullptr, COMNECK_NONE, &qkv), COMNECK_OK);
+    CHECK_EQ(comneck_plan_convolution(plan, layer(48, 144, 1, COMNECK_PRECISION_F32), &normed, 1, nullptr, COMNECK_NONE,
+                                      &qkv),
+             COMNECK_OK);
     CHECK_EQ(comneck_plan_attention(plan, &qkv, 3, &mixed), COMNECK_OK);
     CHECK_EQ(comneck_plan_add(plan, &mixed, &normed, &mixed), COMNECK_OK);
-    CHECK_EQ(comneck_plan_convolution(plan, layer(48, 20, 1, COMNECK_PRECISION_BF16), &mixed, 1, nullptr, COMNECK_QUICK_GELU, &out),
+    CHECK_EQ(comneck_plan_convolution(plan, layer(48, 20, 1, COMNECK_PRECISION_BF16), &mixed, 1, nullptr,
+                                      COMNECK_QUICK_GELU, &out),
              COMNECK_OK);
     void *address = nullptr;
     CHECK_EQ(comneck_plan_seal(plan, end, &address), COMNECK_OK);
@@ -149,7 +156,8 @@ void runs_take_turns() {
   {
     Network first(context);
     CHECK_EQ(comneck_plan_execute(first.plan), COMNECK_OK);
-    std::vector<char> expected(first.memory + first.out.offset_bytes, first.memory + first.out.offset_bytes + first.out.bytes);
+    std::vector<char> expected(first.memory + first.out.offset_bytes,
+                               first.memory + first.out.offset_bytes + first.out.bytes);
     std::vector<std::thread> callers;
     std::atomic<int32_t> wrong{0};
     for (int t = 0; t < 3; ++t) {

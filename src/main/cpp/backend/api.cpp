@@ -43,7 +43,8 @@ int32_t comneck_layout(int32_t *values, int64_t count) {
   };
   constexpr auto expected = static_cast<int64_t>(std::size(layout));
   if (values == nullptr || count != expected) {
-    return fail(COMNECK_MISUSE, "%lld values of a layout of %lld", static_cast<long long>(count), static_cast<long long>(expected));
+    return fail(COMNECK_MISUSE, "%lld values of a layout of %lld", static_cast<long long>(count),
+                static_cast<long long>(expected));
   }
   for (size_t i = 0; i < std::size(layout); ++i) values[i] = static_cast<int32_t>(layout[i]);
   return COMNECK_OK;
@@ -62,7 +63,8 @@ int32_t comneck_context_create(int32_t threads, int32_t isa, comneck_context **c
 }
 
 int32_t comneck_context_describe(const comneck_context *context, char *text, int64_t text_bytes) {
-  if (context == nullptr || text == nullptr || text_bytes < 1) return fail(COMNECK_MISUSE, "no context or no room for its text");
+  if (context == nullptr || text == nullptr || text_bytes < 1)
+    return fail(COMNECK_MISUSE, "no context or no room for its text");
   static const char *const names[] = {"", "portable C++", "AVX2", "AVX-512"};
   const int32_t threads = context->pool.threads();
   std::snprintf(text, static_cast<size_t>(text_bytes), "%s%s, %d thread%s", names[context->isa],
@@ -73,11 +75,13 @@ int32_t comneck_context_describe(const comneck_context *context, char *text, int
 void comneck_context_destroy(comneck_context *context) { delete context; }
 
 int32_t comneck_layer_create(comneck_context *context, const comneck_convolution *geometry, const void *weight,
-                             int64_t weight_bytes, int32_t weight_type, const void *bias, int64_t bias_bytes, int32_t bias_type,
-                             comneck_layer **layer) {
+                             int64_t weight_bytes, int32_t weight_type, const void *bias, int64_t bias_bytes,
+                             int32_t bias_type, comneck_layer **layer) {
   return guarded([&] {
-    if (context == nullptr || geometry == nullptr || layer == nullptr) return fail(COMNECK_MISUSE, "a layer without its parts");
-    return comneck::make_layer(context, *geometry, weight, weight_bytes, weight_type, bias, bias_bytes, bias_type, layer);
+    if (context == nullptr || geometry == nullptr || layer == nullptr)
+      return fail(COMNECK_MISUSE, "a layer without its parts");
+    return comneck::make_layer(context, *geometry, weight, weight_bytes, weight_type, bias, bias_bytes, bias_type,
+                               layer);
   });
 }
 
@@ -99,7 +103,8 @@ int32_t comneck_plan_create(comneck_context *context, comneck_plan **plan) {
 
 int32_t comneck_plan_stage(comneck_plan *plan, int32_t *stage) {
   return guarded([&] {
-    if (plan == nullptr || stage == nullptr || plan->sealed) return fail(COMNECK_MISUSE, "no plan that could take a stage");
+    if (plan == nullptr || stage == nullptr || plan->sealed)
+      return fail(COMNECK_MISUSE, "no plan that could take a stage");
     plan->nanos.push_back(0);
     *stage = static_cast<int32_t>(plan->nanos.size()) - 1;
     return static_cast<int32_t>(COMNECK_OK);
@@ -135,10 +140,12 @@ int32_t comneck_plan_nanos(const comneck_plan *plan, int64_t *nanos, int64_t cou
 
 void comneck_plan_destroy(comneck_plan *plan) { delete plan; }
 
-int32_t comneck_plan_convolution(comneck_plan *plan, const comneck_layer *layer, const comneck_view *sources, int32_t source_count,
-                                 const comneck_view *residual, int32_t function, const comneck_view *destination) {
+int32_t comneck_plan_convolution(comneck_plan *plan, const comneck_layer *layer, const comneck_view *sources,
+                                 int32_t source_count, const comneck_view *residual, int32_t function,
+                                 const comneck_view *destination) {
   return guarded([&] {
-    if (plan == nullptr || layer == nullptr || destination == nullptr) return fail(COMNECK_MISUSE, "a convolution without its parts");
+    if (plan == nullptr || layer == nullptr || destination == nullptr)
+      return fail(COMNECK_MISUSE, "a convolution without its parts");
     return comneck::add_convolution(*plan, *layer, sources, source_count, residual, function, *destination);
   });
 }

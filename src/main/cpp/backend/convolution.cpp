@@ -1,8 +1,9 @@
-// destination[n, p, o] = function(bias[o] + sum over tap, channel of source[n, p * step + tap, channel] * weight [+ residual[n, p, o]])
+// destination[n, p, o] = function(bias[o] + sum over tap, channel of source[n, p * step + tap, channel] * weight [+
+// residual[n, p, o]])
 //
-// One tap-list matrix product: rows are output positions (of one phase, over all images), columns are output channels, and k runs over
-// taps, sources and channels in canonical order. Rows are read where they lie (NHWC), there is no im2col. Work is cut into
-// (phase, block of rows, group of panels) tasks; how it is cut never changes a bit.
+// One tap-list matrix product: rows are output positions (of one phase, over all images), columns are output channels,
+// and k runs over taps, sources and channels in canonical order. Rows are read where they lie (NHWC), there is no
+// im2col. Work is cut into (phase, block of rows, group of panels) tasks; how it is cut never changes a bit.
 #include "backend/convolution.h"
 
 #include <algorithm>
@@ -23,10 +24,11 @@ constexpr int64_t kMostBlockRows = 252;
 struct Source {
   int64_t offset_bytes;  // in the plan's memory or scratch
   bool in_scratch;
-  bool same_positions;  // its position p feeds output position p; otherwise it is a full grid, addressed by row and column
-  int32_t units;        // channels
-  int64_t stride_bytes; // from one position to the next
-  int32_t first;        // unit of the layer's input where it starts
+  bool same_positions;   // its position p feeds output position p; otherwise it is a full grid, addressed by row and
+                         // column
+  int32_t units;         // channels
+  int64_t stride_bytes;  // from one position to the next
+  int32_t first;         // unit of the layer's input where it starts
 };
 
 // Where row r of a tile lies.
@@ -45,7 +47,8 @@ struct PhaseWork {
   int64_t rows;  // positions x images
   int64_t first_task;
   int64_t row_blocks;
-  // Small grids: positions sorted by which taps they have, so that few tiles compute a tap for the sake of some of their rows only.
+  // Small grids: positions sorted by which taps they have, so that few tiles compute a tap for the sake of some of
+  // their rows only.
   std::vector<Row> order;
 };
 
@@ -65,7 +68,8 @@ class Convolution final : public Step {
   int32_t input_height = 1;
   int32_t input_width = 1;
   std::vector<Source> sources;  // present ones
-  // bf16: sources that are rounded and concatenated first, into scratch [images][positions][units] of the destination's or the full grid.
+  // bf16: sources that are rounded and concatenated first, into scratch [images][positions][units] of the destination's
+  // or the full grid.
   std::vector<comneck_view> rounded;
   std::vector<int32_t> rounded_first;  // channel
   int32_t rounded_grid = COMNECK_FULL;
@@ -76,7 +80,7 @@ class Convolution final : public Step {
   std::vector<PanelGroup> groups;
   int64_t tasks = 0;
   bool panels_first = false;
-  int64_t scratch_offset = 0;      // of the threads' parts
+  int64_t scratch_offset = 0;  // of the threads' parts
   int64_t scratch_per_thread = 0;
   int64_t segment_bytes = 0;
 
@@ -126,8 +130,9 @@ class Convolution final : public Step {
   static Row half_grid_row(int32_t grid, int32_t width, int64_t p) {
     const auto pair = static_cast<int32_t>(p / width);
     const auto within = static_cast<int32_t>(p % width);
-    const int32_t even = grid == COMNECK_ANCHORS ? (width + 1) / 2 : width / 2;  // positions of the first of the two rows
-    const int32_t shift = grid == COMNECK_ANCHORS ? 0 : 1;                       // column of the first of them
+    const int32_t even =
+        grid == COMNECK_ANCHORS ? (width + 1) / 2 : width / 2;  // positions of the first of the two rows
+    const int32_t shift = grid == COMNECK_ANCHORS ? 0 : 1;      // column of the first of them
     if (within < even) return {0, p, 2 * pair, 2 * within + shift};
     return {0, p, 2 * pair + 1, 2 * (within - even) + 1 - shift};
   }
@@ -143,8 +148,8 @@ class Convolution final : public Step {
 
  private:
   int64_t full_position(const PhaseWork &work, const Row &row) const {
-    return (int64_t{row.y} * layer->output_step + work.phase->y) * destination.width + int64_t{row.x} * layer->output_step +
-           work.phase->x;
+    return (int64_t{row.y} * layer->output_step + work.phase->y) * destination.width +
+           int64_t{row.x} * layer->output_step + work.phase->x;
   }
 
   // Rows index .. index + count - 1 of a phase, all images.
@@ -185,8 +190,8 @@ class Convolution final : public Step {
   }
 
   // Segments of units k0..k1 of the tile's rows. Returns how many.
-  int64_t list_segments(const Execution &execution, const Phase &phase, const Row *rows, int32_t count, int64_t k0, int64_t k1,
-                        Segment *segments) const {
+  int64_t list_segments(const Execution &execution, const Phase &phase, const Row *rows, int32_t count, int64_t k0,
+                        int64_t k1, Segment *segments) const {
     const int64_t units = layer->units;
     const int32_t step = layer->input_step;
     const uint32_t all = (1u << count) - 1;
@@ -229,8 +234,8 @@ class Convolution final : public Step {
         const int64_t first = std::max<int64_t>(from, source.first);
         const int64_t last = std::min<int64_t>(to, source.first + source.units);
         if (first >= last) continue;
-        const char *base =
-            (source.in_scratch ? execution.scratch : execution.memory) + source.offset_bytes + (first - source.first) * 4;
+        const char *base = (source.in_scratch ? execution.scratch : execution.memory) + source.offset_bytes +
+                           (first - source.first) * 4;
         Segment *previous = listed > 0 ? &segments[listed - 1] : nullptr;
         const int64_t b = t * units + first;
         if (previous != nullptr && taking_part == all && previous->rows == all && previous->b + previous->count == b &&
@@ -266,7 +271,8 @@ class Convolution final : public Step {
     const int64_t within = task - work.first_task;
     const auto group_count = static_cast<int64_t>(groups.size());
     const int64_t row_block = panels_first ? within % work.row_blocks : within / group_count;
-    const PanelGroup &group = groups[static_cast<size_t>(panels_first ? within / work.row_blocks : within % group_count)];
+    const PanelGroup &group =
+        groups[static_cast<size_t>(panels_first ? within / work.row_blocks : within % group_count)];
     const int64_t first_row = work.rows * row_block / work.row_blocks;
     const int64_t block_rows = work.rows * (row_block + 1) / work.row_blocks - first_row;
 
@@ -337,7 +343,8 @@ class Convolution final : public Step {
     }
   }
 
-  FinishCall finish_call(const Execution &execution, const Row *rows, int32_t count, const Panel &panel, const float *acc) const {
+  FinishCall finish_call(const Execution &execution, const Row *rows, int32_t count, const Panel &panel,
+                         const float *acc) const {
     FinishCall call;
     call.acc = acc;
     call.rows = count;
@@ -403,7 +410,8 @@ bool overlap(const comneck_view &a, const comneck_view &b) {
   if (a_end <= b.offset_bytes || b_end <= a.offset_bytes) return false;
   // Slices of one buffer may lie side by side.
   const bool one_buffer = a.offset_bytes == b.offset_bytes && a.channel_stride == b.channel_stride && a.type == b.type;
-  return !one_buffer || (a.channel_offset < b.channel_offset + b.channels && b.channel_offset < a.channel_offset + a.channels);
+  return !one_buffer ||
+         (a.channel_offset < b.channel_offset + b.channels && b.channel_offset < a.channel_offset + a.channels);
 }
 
 int32_t check_sources(comneck_plan &plan, const comneck_layer &layer, const comneck_view *views, int32_t count,
@@ -421,15 +429,17 @@ int32_t check_sources(comneck_plan &plan, const comneck_layer &layer, const comn
       continue;
     }
     const int32_t other = g.precision == COMNECK_PRECISION_BF16 ? COMNECK_BF16 : COMNECK_F32;
-    if (const int32_t status = plan.check_view(&view, "a source", COMNECK_F32, other); status != COMNECK_OK) return status;
+    if (const int32_t status = plan.check_view(&view, "a source", COMNECK_F32, other); status != COMNECK_OK)
+      return status;
     const ViewText text(view);
     const ViewText to(destination);
     if (view.images != destination.images || (height != 0 && (view.height != height || view.width != width))) {
       return fail(COMNECK_MISUSE, "source %d is %s, the destination %s", i, text.text, to.text);
     }
     if (view.grid != COMNECK_FULL && (!pointwise || view.grid != destination.grid)) {
-      return fail(COMNECK_MISUSE, "source %d is %s, the destination %s: a half grid feeds itself through 1x1 layers only", i,
-                  text.text, to.text);
+      return fail(COMNECK_MISUSE,
+                  "source %d is %s, the destination %s: a half grid feeds itself through 1x1 layers only", i, text.text,
+                  to.text);
     }
     if (overlap(view, destination)) {
       return fail(COMNECK_MISUSE, "source %d, %s, lies where the destination %s is written", i, text.text, to.text);
@@ -439,7 +449,8 @@ int32_t check_sources(comneck_plan &plan, const comneck_layer &layer, const comn
     channels += view.channels;
   }
   if (channels != g.input_channels) {
-    return fail(COMNECK_MISUSE, "sources of %lld channels for a layer of %d", static_cast<long long>(channels), g.input_channels);
+    return fail(COMNECK_MISUSE, "sources of %lld channels for a layer of %d", static_cast<long long>(channels),
+                g.input_channels);
   }
   if (height == 0) return fail(COMNECK_MISUSE, "no source is present");
   return COMNECK_OK;
@@ -453,7 +464,8 @@ int32_t add_convolution(comneck_plan &plan, const comneck_layer &layer, const co
   if (layer.context != plan.context) return fail(COMNECK_MISUSE, "the layer belongs to another context");
   if (count < 1 || count > 64 || views == nullptr) return fail(COMNECK_MISUSE, "%d sources", count);
   if (function < COMNECK_NONE || function > COMNECK_GELU) return fail(COMNECK_MISUSE, "function %d", function);
-  if (const int32_t status = plan.check_view(&destination, "the destination", COMNECK_F32, COMNECK_BF16); status != COMNECK_OK) {
+  if (const int32_t status = plan.check_view(&destination, "the destination", COMNECK_F32, COMNECK_BF16);
+      status != COMNECK_OK) {
     return status;
   }
   const ViewText to(destination);
@@ -461,7 +473,8 @@ int32_t add_convolution(comneck_plan &plan, const comneck_layer &layer, const co
     return fail(COMNECK_MISUSE, "a layer to %d channels writes to %s", g.output_channels, to.text);
   }
   if (residual != nullptr) {
-    if (const int32_t status = plan.check_view(residual, "the residual", COMNECK_F32, COMNECK_BF16); status != COMNECK_OK) {
+    if (const int32_t status = plan.check_view(residual, "the residual", COMNECK_F32, COMNECK_BF16);
+        status != COMNECK_OK) {
       return status;
     }
     if (!same_shape(*residual, destination)) {
@@ -476,19 +489,23 @@ int32_t add_convolution(comneck_plan &plan, const comneck_layer &layer, const co
     step->has_residual = true;
     step->residual = *residual;
   }
-  if (const int32_t status = check_sources(plan, layer, views, count, destination, step->input_height, step->input_width);
+  if (const int32_t status =
+          check_sources(plan, layer, views, count, destination, step->input_height, step->input_width);
       status != COMNECK_OK) {
     return status;
   }
   const int64_t tall = step->input_height;
   const int64_t wide = step->input_width;
-  const int64_t height = g.kind == COMNECK_TRANSPOSED ? tall * g.stride : (tall + 2 * g.padding - g.kernel_height) / g.stride + 1;
-  const int64_t width = g.kind == COMNECK_TRANSPOSED ? wide * g.stride : (wide + 2 * g.padding - g.kernel_width) / g.stride + 1;
-  const bool too_small = g.kind != COMNECK_TRANSPOSED && (tall + 2 * g.padding < g.kernel_height || wide + 2 * g.padding < g.kernel_width);
-  if (too_small || height != destination.height ||
-      width != destination.width) {
-    return fail(COMNECK_MISUSE, "the layer makes %lldx%lld of %lldx%lld, the destination is %s", static_cast<long long>(height),
-                static_cast<long long>(width), static_cast<long long>(tall), static_cast<long long>(wide), to.text);
+  const int64_t height =
+      g.kind == COMNECK_TRANSPOSED ? tall * g.stride : (tall + 2 * g.padding - g.kernel_height) / g.stride + 1;
+  const int64_t width =
+      g.kind == COMNECK_TRANSPOSED ? wide * g.stride : (wide + 2 * g.padding - g.kernel_width) / g.stride + 1;
+  const bool too_small =
+      g.kind != COMNECK_TRANSPOSED && (tall + 2 * g.padding < g.kernel_height || wide + 2 * g.padding < g.kernel_width);
+  if (too_small || height != destination.height || width != destination.width) {
+    return fail(COMNECK_MISUSE, "the layer makes %lldx%lld of %lldx%lld, the destination is %s",
+                static_cast<long long>(height), static_cast<long long>(width), static_cast<long long>(tall),
+                static_cast<long long>(wide), to.text);
   }
   if (destination.grid != COMNECK_FULL && (g.stride != 1 || height != tall || width != wide)) {
     return fail(COMNECK_MISUSE, "a half grid %s through a layer that changes the grid", to.text);

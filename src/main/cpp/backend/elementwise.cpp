@@ -1,5 +1,5 @@
-// Steps between the layers: element-wise operations, copies, LayerNorm, embedding and attention. The arithmetic is in vision/; here
-// shapes are checked and rows are shared out among threads.
+// Steps between the layers: element-wise operations, copies, LayerNorm, embedding and attention. The arithmetic is in
+// vision/; here shapes are checked and rows are shared out among threads.
 #include <math.h>
 
 #include <algorithm>
@@ -15,7 +15,9 @@ namespace {
 
 static_assert(kF32 == COMNECK_F32 && kBf16 == COMNECK_BF16);
 
-Rows rows_of(const Execution &execution, const comneck_view &view) { return {at(execution, view), view.type, view.channel_stride}; }
+Rows rows_of(const Execution &execution, const comneck_view &view) {
+  return {at(execution, view), view.type, view.channel_stride};
+}
 
 MutableRows mutable_rows_of(const Execution &execution, const comneck_view &view) {
   return {at(execution, view), view.type, view.channel_stride};
@@ -55,7 +57,8 @@ int32_t add_rows(comneck_plan &plan, void (*kernel)(const Call &, int64_t, int64
 
 class Attention final : public Step {
  public:
-  Attention(const AttentionKernels &kernels, const AttentionCall &call, const comneck_view &qkv, const comneck_view &destination)
+  Attention(const AttentionKernels &kernels, const AttentionCall &call, const comneck_view &qkv,
+            const comneck_view &destination)
       : kernels_(kernels),
         call_(call),
         qkv_(qkv),
@@ -111,8 +114,8 @@ std::shared_ptr<std::vector<float>> keep(const float *values, int64_t bytes) {
 
 using namespace comneck;
 
-#define COMNECK_CHECK(call)                                          \
-  do {                                                               \
+#define COMNECK_CHECK(call)                                                 \
+  do {                                                                      \
     if (const int32_t failed = (call); failed != COMNECK_OK) return failed; \
   } while (0)
 
@@ -127,12 +130,14 @@ int32_t comneck_plan_gate(comneck_plan *plan, const comneck_view *a, const comne
     }
     return add_rows<GateCall>(*plan, plan->context->vision.gate, *destination,
                               [a = *a, b = *b, x = *x, to = *destination](const Execution &e) {
-                                return GateCall{rows_of(e, a), rows_of(e, b), rows_of(e, x), mutable_rows_of(e, to), to.channels};
+                                return GateCall{rows_of(e, a), rows_of(e, b), rows_of(e, x), mutable_rows_of(e, to),
+                                                to.channels};
                               });
   });
 }
 
-int32_t comneck_plan_add(comneck_plan *plan, const comneck_view *a, const comneck_view *b, const comneck_view *destination) {
+int32_t comneck_plan_add(comneck_plan *plan, const comneck_view *a, const comneck_view *b,
+                         const comneck_view *destination) {
   return guarded([&]() -> int32_t {
     if (plan == nullptr) return fail(COMNECK_MISUSE, "no plan");
     COMNECK_CHECK(check_values(*plan, destination, "the destination"));
@@ -140,9 +145,10 @@ int32_t comneck_plan_add(comneck_plan *plan, const comneck_view *a, const comnec
       COMNECK_CHECK(check_values(*plan, view, "an operand"));
       COMNECK_CHECK(check_same(*view, *destination));
     }
-    return add_rows<AddCall>(*plan, plan->context->vision.add, *destination, [a = *a, b = *b, to = *destination](const Execution &e) {
-      return AddCall{rows_of(e, a), rows_of(e, b), mutable_rows_of(e, to), to.channels};
-    });
+    return add_rows<AddCall>(*plan, plan->context->vision.add, *destination,
+                             [a = *a, b = *b, to = *destination](const Execution &e) {
+                               return AddCall{rows_of(e, a), rows_of(e, b), mutable_rows_of(e, to), to.channels};
+                             });
   });
 }
 
@@ -157,12 +163,12 @@ int32_t comneck_plan_scale(comneck_plan *plan, const comneck_view *source, const
     if (gains->images != source->images || gains->channels != source->channels || positions_of(*gains) != 1) {
       return fail(COMNECK_MISUSE, "gains %s for %s", ViewText(*gains).text, ViewText(*source).text);
     }
-    return add_rows<ScaleCall>(*plan, plan->context->vision.scale, *destination,
-                               [from = *source, gains = *gains, to = *destination](const Execution &e) {
-                                 return ScaleCall{rows_of(e, from),         mutable_rows_of(e, to),
-                                                  reinterpret_cast<const float *>(at(e, gains)),
-                                                  gains.channel_stride,     positions_of(to), to.channels};
-                               });
+    return add_rows<ScaleCall>(
+        *plan, plan->context->vision.scale, *destination,
+        [from = *source, gains = *gains, to = *destination](const Execution &e) {
+          return ScaleCall{rows_of(e, from),     mutable_rows_of(e, to), reinterpret_cast<const float *>(at(e, gains)),
+                           gains.channel_stride, positions_of(to),       to.channels};
+        });
   });
 }
 
@@ -172,14 +178,17 @@ int32_t comneck_plan_copy(comneck_plan *plan, const comneck_view *source, const 
     COMNECK_CHECK(check_values(*plan, source, "the source"));
     COMNECK_CHECK(check_values(*plan, destination, "the destination"));
     COMNECK_CHECK(check_same(*source, *destination));
-    return add_rows<CopyCall>(*plan, plan->context->vision.copy, *destination, [from = *source, to = *destination](const Execution &e) {
-      return CopyCall{rows_of(e, from), mutable_rows_of(e, to), positions_of(from), positions_of(to), 0, to.channels};
-    });
+    return add_rows<CopyCall>(
+        *plan, plan->context->vision.copy, *destination, [from = *source, to = *destination](const Execution &e) {
+          return CopyCall{rows_of(e, from), mutable_rows_of(e, to), positions_of(from), positions_of(to), 0,
+                          to.channels};
+        });
   });
 }
 
-int32_t comneck_plan_layer_norm(comneck_plan *plan, const comneck_view *source, const float *weight, int64_t weight_bytes,
-                                const float *bias, int64_t bias_bytes, float epsilon, const comneck_view *destination) {
+int32_t comneck_plan_layer_norm(comneck_plan *plan, const comneck_view *source, const float *weight,
+                                int64_t weight_bytes, const float *bias, int64_t bias_bytes, float epsilon,
+                                const comneck_view *destination) {
   return guarded([&]() -> int32_t {
     if (plan == nullptr) return fail(COMNECK_MISUSE, "no plan");
     COMNECK_CHECK(check_values(*plan, source, "the source"));
@@ -192,21 +201,24 @@ int32_t comneck_plan_layer_norm(comneck_plan *plan, const comneck_view *source, 
     return add_rows<LayerNormCall>(*plan, plan->context->vision.layer_norm, *destination,
                                    [from = *source, to = *destination, epsilon, weight = keep(weight, weight_bytes),
                                     bias = keep(bias, bias_bytes)](const Execution &e) {
-                                     return LayerNormCall{rows_of(e, from), mutable_rows_of(e, to), weight->data(),
-                                                          bias->data(),     to.channels,            epsilon};
+                                     return LayerNormCall{rows_of(e, from), mutable_rows_of(e, to),
+                                                          weight->data(),   bias->data(),
+                                                          to.channels,      epsilon};
                                    });
   });
 }
 
-int32_t comneck_plan_attention(comneck_plan *plan, const comneck_view *qkv, int32_t heads, const comneck_view *destination) {
+int32_t comneck_plan_attention(comneck_plan *plan, const comneck_view *qkv, int32_t heads,
+                               const comneck_view *destination) {
   return guarded([&]() -> int32_t {
     if (plan == nullptr) return fail(COMNECK_MISUSE, "no plan");
     COMNECK_CHECK(check_values(*plan, qkv, "qkv"));
     COMNECK_CHECK(check_values(*plan, destination, "the destination"));
     COMNECK_CHECK(check_tokens(*qkv, *destination));
-    if (positions_of(*qkv) != positions_of(*destination) || qkv->channels != 3 * int64_t{destination->channels} || heads < 1 ||
-        destination->channels % heads != 0) {
-      return fail(COMNECK_MISUSE, "attention of %d heads from %s to %s", heads, ViewText(*qkv).text, ViewText(*destination).text);
+    if (positions_of(*qkv) != positions_of(*destination) || qkv->channels != 3 * int64_t{destination->channels} ||
+        heads < 1 || destination->channels % heads != 0) {
+      return fail(COMNECK_MISUSE, "attention of %d heads from %s to %s", heads, ViewText(*qkv).text,
+                  ViewText(*destination).text);
     }
     const bool fast = qkv->type == COMNECK_BF16;
     AttentionCall call{};
@@ -218,14 +230,16 @@ int32_t comneck_plan_attention(comneck_plan *plan, const comneck_view *qkv, int3
     call.depth = destination->channels / heads;
     call.scale = static_cast<float>(1.0 / sqrt(static_cast<double>(call.depth)));
     const VisionKernels &kernels = plan->context->vision;
-    auto step = std::make_unique<Attention>(fast ? kernels.attention_bf16 : kernels.attention, call, *qkv, *destination);
+    auto step =
+        std::make_unique<Attention>(fast ? kernels.attention_bf16 : kernels.attention, call, *qkv, *destination);
     plan->need_scratch(step->scratch_bytes(plan->threads()));
     return plan->add(std::move(step));
   });
 }
 
-int32_t comneck_plan_embed(comneck_plan *plan, const comneck_view *source, const float *class_token, int64_t class_token_bytes,
-                           const float *positions, int64_t positions_bytes, const comneck_view *destination) {
+int32_t comneck_plan_embed(comneck_plan *plan, const comneck_view *source, const float *class_token,
+                           int64_t class_token_bytes, const float *positions, int64_t positions_bytes,
+                           const comneck_view *destination) {
   return guarded([&]() -> int32_t {
     if (plan == nullptr) return fail(COMNECK_MISUSE, "no plan");
     COMNECK_CHECK(check_values(*plan, source, "the source"));
@@ -234,34 +248,40 @@ int32_t comneck_plan_embed(comneck_plan *plan, const comneck_view *source, const
     const int64_t shift = class_token == nullptr ? 0 : 1;
     const int64_t bytes = int64_t{source->channels} * 4;
     const int64_t tokens = positions_of(*source) + shift;
-    if (source->channels != destination->channels || positions_of(*destination) != tokens || class_token_bytes != shift * bytes ||
-        positions == nullptr || positions_bytes != tokens * bytes) {
+    if (source->channels != destination->channels || positions_of(*destination) != tokens ||
+        class_token_bytes != shift * bytes || positions == nullptr || positions_bytes != tokens * bytes) {
       return fail(COMNECK_MISUSE, "%s does not become %s with a table of %lld bytes", ViewText(*source).text,
                   ViewText(*destination).text, static_cast<long long>(positions_bytes));
     }
-    return add_rows<EmbedCall>(*plan, plan->context->vision.embed, *destination,
-                               [from = *source, to = *destination, shift, tokens, token = keep(class_token, class_token_bytes),
-                                table = keep(positions, positions_bytes)](const Execution &e) {
-                                 return EmbedCall{rows_of(e, from), mutable_rows_of(e, to), shift == 0 ? nullptr : token->data(),
-                                                  table->data(),    tokens,                 to.channels};
-                               });
+    return add_rows<EmbedCall>(
+        *plan, plan->context->vision.embed, *destination,
+        [from = *source, to = *destination, shift, tokens, token = keep(class_token, class_token_bytes),
+         table = keep(positions, positions_bytes)](const Execution &e) {
+          return EmbedCall{
+              rows_of(e, from), mutable_rows_of(e, to), shift == 0 ? nullptr : token->data(), table->data(), tokens,
+              to.channels};
+        });
   });
 }
 
-int32_t comneck_plan_select_tokens(comneck_plan *plan, const comneck_view *source, int32_t first, const comneck_view *destination) {
+int32_t comneck_plan_select_tokens(comneck_plan *plan, const comneck_view *source, int32_t first,
+                                   const comneck_view *destination) {
   return guarded([&]() -> int32_t {
     if (plan == nullptr) return fail(COMNECK_MISUSE, "no plan");
     COMNECK_CHECK(check_values(*plan, source, "the source"));
     COMNECK_CHECK(check_values(*plan, destination, "the destination"));
     COMNECK_CHECK(check_tokens(*source, *destination));
-    if (source->channels != destination->channels || first < 0 || first + positions_of(*destination) > positions_of(*source)) {
-      return fail(COMNECK_MISUSE, "tokens from %d on of %s as %s", first, ViewText(*source).text, ViewText(*destination).text);
+    if (source->channels != destination->channels || first < 0 ||
+        first + positions_of(*destination) > positions_of(*source)) {
+      return fail(COMNECK_MISUSE, "tokens from %d on of %s as %s", first, ViewText(*source).text,
+                  ViewText(*destination).text);
     }
-    return add_rows<CopyCall>(*plan, plan->context->vision.copy, *destination,
-                              [from = *source, to = *destination, first](const Execution &e) {
-                                return CopyCall{rows_of(e, from), mutable_rows_of(e, to), positions_of(from),
-                                                positions_of(to), first,                  to.channels};
-                              });
+    return add_rows<CopyCall>(
+        *plan, plan->context->vision.copy, *destination,
+        [from = *source, to = *destination, first](const Execution &e) {
+          return CopyCall{rows_of(e, from), mutable_rows_of(e, to), positions_of(from), positions_of(to), first,
+                          to.channels};
+        });
   });
 }
 
@@ -280,8 +300,9 @@ int32_t comneck_plan_normalize(comneck_plan *plan, const comneck_view *pixels, c
     normalize_table(mean, deviation, pixels->channels, table->data());
     return add_rows<NormalizeCall>(*plan, plan->context->vision.normalize, *destination,
                                    [from = *pixels, to = *destination, table](const Execution &e) {
-                                     return NormalizeCall{reinterpret_cast<const uint8_t *>(at(e, from)), from.channel_stride,
-                                                          mutable_rows_of(e, to), table->data(), to.channels};
+                                     return NormalizeCall{reinterpret_cast<const uint8_t *>(at(e, from)),
+                                                          from.channel_stride, mutable_rows_of(e, to), table->data(),
+                                                          to.channels};
                                    });
   });
 }
@@ -292,10 +313,9 @@ int32_t comneck_plan_to_pixels(comneck_plan *plan, const comneck_view *source, c
     COMNECK_CHECK(check_values(*plan, source, "the source"));
     COMNECK_CHECK(plan->check_view(pixels, "the pixels", COMNECK_U8));
     COMNECK_CHECK(check_same(*source, *pixels));
-    return add_rows<ToPixelsCall>(*plan, plan->context->vision.to_pixels, *pixels,
-                                  [from = *source, to = *pixels](const Execution &e) {
-                                    return ToPixelsCall{rows_of(e, from), reinterpret_cast<uint8_t *>(at(e, to)), to.channel_stride,
-                                                        to.channels};
-                                  });
+    return add_rows<ToPixelsCall>(
+        *plan, plan->context->vision.to_pixels, *pixels, [from = *source, to = *pixels](const Execution &e) {
+          return ToPixelsCall{rows_of(e, from), reinterpret_cast<uint8_t *>(at(e, to)), to.channel_stride, to.channels};
+        });
   });
 }

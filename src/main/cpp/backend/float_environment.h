@@ -1,5 +1,6 @@
-// The floating-point environment of canonical arithmetic: round to nearest even, no flush to zero, no traps. Other code in the process may
-// have left a thread in another one (training libraries do); whoever computes stands in a scope of this type.
+// The floating-point environment of canonical arithmetic: round to nearest even, no flush to zero, no traps. Other code
+// in the process may have left a thread in another one (training libraries do); whoever computes stands in a scope of
+// this type.
 #ifndef COMNECK_BACKEND_FLOAT_ENVIRONMENT_H
 #define COMNECK_BACKEND_FLOAT_ENVIRONMENT_H
 

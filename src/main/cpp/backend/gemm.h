@@ -2,11 +2,13 @@
 //
 // A tile is `rows` output positions x `vectors` SIMD vectors of output channels, kept in registers:
 //
-//     tile[r][c] = bias[c], then for every segment, for k in 0..count-1:  tile[r][c] = madd(a[r][k], b[k][c], tile[r][c])
+//     tile[r][c] = bias[c], then for every segment, for k in 0..count-1:  tile[r][c] = madd(a[r][k], b[k][c],
+//     tile[r][c])
 //
-// A segment is a run of input channels at one tap of one source (or of several taps that lie side by side in memory); its a[r] point
-// straight into the NHWC activations. The order of k within an element never changes, so every instruction set, tile size and blocking
-// gives the same bits in f32. A "unit" is 32 bits of a and of each lane of b: one f32, or a pair of bf16.
+// A segment is a run of input channels at one tap of one source (or of several taps that lie side by side in memory);
+// its a[r] point straight into the NHWC activations. The order of k within an element never changes, so every
+// instruction set, tile size and blocking gives the same bits in f32. A "unit" is 32 bits of a and of each lane of b:
+// one f32, or a pair of bf16.
 #ifndef COMNECK_BACKEND_GEMM_H
 #define COMNECK_BACKEND_GEMM_H
 
@@ -41,7 +43,6 @@ struct FinishCall {
 inline bool is_plain(const FinishCall &call, int32_t width) {
   return call.columns == width && call.destination_type == 0 && call.residual_type == 0 && call.function <= 1;
 }
-
 
 struct TileCall {
   const Segment *segments;

@@ -1,4 +1,5 @@
-// Tile kernels for AVX512_BF16: vdpbf16ps adds the products of a pair of channels to each lane, twice the work of an f32 FMA.
+// Tile kernels for AVX512_BF16: vdpbf16ps adds the products of a pair of channels to each lane, twice the work of an
+// f32 FMA.
 #include <immintrin.h>
 
 #include <cstring>

@@ -33,7 +33,8 @@ int64_t element_bytes(int32_t type) {
 }
 
 int32_t check_geometry(const comneck_convolution &g) {
-  if (g.input_channels < 1 || g.input_channels > kMostChannels || g.output_channels < 1 || g.output_channels > kMostChannels) {
+  if (g.input_channels < 1 || g.input_channels > kMostChannels || g.output_channels < 1 ||
+      g.output_channels > kMostChannels) {
     return fail(COMNECK_MISUSE, "a layer of %d to %d channels", g.input_channels, g.output_channels);
   }
   if (g.kernel_height < 1 || g.kernel_width < 1 || g.kernel_height > kMostTaps || g.kernel_width > kMostTaps ||
@@ -43,10 +44,14 @@ int32_t check_geometry(const comneck_convolution &g) {
   if (g.stride < 1 || g.stride > 4096 || g.padding < 0 || g.padding > 4096) {
     return fail(COMNECK_MISUSE, "stride %d, padding %d", g.stride, g.padding);
   }
-  if (g.kind < COMNECK_DIRECT || g.kind > COMNECK_TRANSPOSED) return fail(COMNECK_MISUSE, "kind of convolution %d", g.kind);
-  if (g.kind == COMNECK_CHECKERBOARD && g.stride != 1) return fail(COMNECK_MISUSE, "a checkerboard of stride %d", g.stride);
-  if (g.kind == COMNECK_TRANSPOSED && (g.stride > 16 || g.stride + 2 * g.padding < g.kernel_height || g.stride + 2 * g.padding < g.kernel_width)) {
-    return fail(COMNECK_MISUSE, "a transposed kernel of %d x %d with stride %d and padding %d", g.kernel_height, g.kernel_width, g.stride, g.padding);
+  if (g.kind < COMNECK_DIRECT || g.kind > COMNECK_TRANSPOSED)
+    return fail(COMNECK_MISUSE, "kind of convolution %d", g.kind);
+  if (g.kind == COMNECK_CHECKERBOARD && g.stride != 1)
+    return fail(COMNECK_MISUSE, "a checkerboard of stride %d", g.stride);
+  if (g.kind == COMNECK_TRANSPOSED &&
+      (g.stride > 16 || g.stride + 2 * g.padding < g.kernel_height || g.stride + 2 * g.padding < g.kernel_width)) {
+    return fail(COMNECK_MISUSE, "a transposed kernel of %d x %d with stride %d and padding %d", g.kernel_height,
+                g.kernel_width, g.stride, g.padding);
   }
   if (g.precision != COMNECK_PRECISION_F32 && g.precision != COMNECK_PRECISION_BF16) {
     return fail(COMNECK_MISUSE, "precision %d", g.precision);
@@ -66,7 +71,8 @@ void make_phases(comneck_layer &layer) {
       for (int32_t ky = 0; ky < g.kernel_height; ++ky) {
         for (int32_t kx = 0; kx < g.kernel_width; ++kx) {
           if (g.kind == COMNECK_TRANSPOSED) {
-            // iy * stride + ky - padding = qy * stride + y, so iy = qy + (y + padding - ky) / stride where that is whole.
+            // iy * stride + ky - padding = qy * stride + y, so iy = qy + (y + padding - ky) / stride where that is
+            // whole.
             const int32_t down = y + g.padding - ky;
             const int32_t across = x + g.padding - kx;
             if (down % g.stride == 0 && across % g.stride == 0) {
@@ -95,7 +101,8 @@ void pack_vector(comneck_layer &layer, const char *weight, const Phase &phase, c
   const int64_t phase_units = static_cast<int64_t>(phase.taps.size()) * layer.units;
   const int64_t input_stride = g.kind == COMNECK_TRANSPOSED ? g.output_channels * taps : taps;
   const int64_t output_stride = g.kind == COMNECK_TRANSPOSED ? taps : inputs * taps;
-  auto *to = reinterpret_cast<uint32_t *>(layer.weights.data()) + phase.offset + phase_units * panel.column + int64_t{vector} * lanes;
+  auto *to = reinterpret_cast<uint32_t *>(layer.weights.data()) + phase.offset + phase_units * panel.column +
+             int64_t{vector} * lanes;
   for (const Tap &tap : phase.taps) {
     const int64_t base = first * output_stride + int64_t{tap.ky} * g.kernel_width + tap.kx;
     for (int64_t unit = 0; unit < layer.units; ++unit, to += width) {
@@ -130,19 +137,22 @@ void pack(comneck_layer &layer, const char *weight) {
 
 }  // namespace
 
-int32_t make_layer(comneck_context *context, const comneck_convolution &geometry, const void *weight, int64_t weight_bytes,
-                   int32_t weight_type, const void *bias, int64_t bias_bytes, int32_t bias_type, comneck_layer **result) {
+int32_t make_layer(comneck_context *context, const comneck_convolution &geometry, const void *weight,
+                   int64_t weight_bytes, int32_t weight_type, const void *bias, int64_t bias_bytes, int32_t bias_type,
+                   comneck_layer **result) {
   if (const int32_t status = check_geometry(geometry); status != COMNECK_OK) return status;
   const comneck_convolution &g = geometry;
   if (element_bytes(weight_type) == 0) return fail(COMNECK_MISUSE, "weights of type %d", weight_type);
   const int64_t expected =
       int64_t{g.input_channels} * g.output_channels * g.kernel_height * g.kernel_width * element_bytes(weight_type);
   if (weight == nullptr || weight_bytes != expected) {
-    return fail(COMNECK_MISUSE, "a weight of %lld bytes where the layer needs %lld", static_cast<long long>(weight_bytes),
-                static_cast<long long>(expected));
+    return fail(COMNECK_MISUSE, "a weight of %lld bytes where the layer needs %lld",
+                static_cast<long long>(weight_bytes), static_cast<long long>(expected));
   }
-  if (bias == nullptr ? bias_bytes != 0 : element_bytes(bias_type) == 0 || bias_bytes != g.output_channels * element_bytes(bias_type)) {
-    return fail(COMNECK_MISUSE, "a bias of %lld bytes for %d channels", static_cast<long long>(bias_bytes), g.output_channels);
+  if (bias == nullptr ? bias_bytes != 0
+                      : element_bytes(bias_type) == 0 || bias_bytes != g.output_channels * element_bytes(bias_type)) {
+    return fail(COMNECK_MISUSE, "a bias of %lld bytes for %d channels", static_cast<long long>(bias_bytes),
+                g.output_channels);
   }
 
   auto layer = std::make_unique<comneck_layer>();

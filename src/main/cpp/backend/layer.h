@@ -1,8 +1,8 @@
 // Packed weights of one layer.
 //
-// The taps of a layer fall into phases: one for ordinary convolutions, stride x stride for transposed ones (each phase fills the
-// positions with its own remainders of y and x). Output channels fall into panels, as even as possible, of up to `kernels.vectors`
-// vectors. Weights lie as
+// The taps of a layer fall into phases: one for ordinary convolutions, stride x stride for transposed ones (each phase
+// fills the positions with its own remainders of y and x). Output channels fall into panels, as even as possible, of up
+// to `kernels.vectors` vectors. Weights lie as
 //
 //     [phase][panel][tap of the phase, ky then kx ascending][unit of input channels][column of the panel]
 //
@@ -45,9 +45,9 @@ struct comneck_layer {
   comneck_context *context = nullptr;
   const comneck::GemmKernels *kernels = nullptr;
   comneck_convolution geometry{};
-  int32_t units = 0;       // of input channels at a tap
-  int32_t input_step = 1;  // input rows per row of a phase
-  int32_t output_step = 1; // output rows per row of a phase
+  int32_t units = 0;        // of input channels at a tap
+  int32_t input_step = 1;   // input rows per row of a phase
+  int32_t output_step = 1;  // output rows per row of a phase
   std::vector<comneck::Phase> phases;
   std::vector<comneck::Panel> panels;
   int32_t columns = 0;      // output channels, rounded up to vectors
@@ -60,8 +60,9 @@ struct comneck_layer {
 namespace comneck {
 
 // See comneck_layer_create.
-int32_t make_layer(comneck_context *context, const comneck_convolution &geometry, const void *weight, int64_t weight_bytes,
-                   int32_t weight_type, const void *bias, int64_t bias_bytes, int32_t bias_type, comneck_layer **result);
+int32_t make_layer(comneck_context *context, const comneck_convolution &geometry, const void *weight,
+                   int64_t weight_bytes, int32_t weight_type, const void *bias, int64_t bias_bytes, int32_t bias_type,
+                   comneck_layer **result);
 
 }  // namespace comneck
 

@@ -35,12 +35,14 @@ int64_t positions_of(int32_t grid, int32_t height, int32_t width) {
 ViewText::ViewText(const comneck_view &view) {
   static const char *const types[] = {"F32", "BF16", "F16", "I32", "I16", "U8"};
   static const char *const grids[] = {"", " anchors", " non-anchors"};
-  std::snprintf(text, sizeof text, "%s [%d, %dx%d%s, %d]", view.type >= 0 && view.type <= 5 ? types[view.type] : "?", view.images,
-                view.height, view.width, view.grid >= 0 && view.grid <= 2 ? grids[view.grid] : "?", view.channels);
+  std::snprintf(text, sizeof text, "%s [%d, %dx%d%s, %d]", view.type >= 0 && view.type <= 5 ? types[view.type] : "?",
+                view.images, view.height, view.width, view.grid >= 0 && view.grid <= 2 ? grids[view.grid] : "?",
+                view.channels);
 }
 
 bool same_shape(const comneck_view &a, const comneck_view &b) {
-  return a.images == b.images && a.grid == b.grid && a.height == b.height && a.width == b.width && a.channels == b.channels;
+  return a.images == b.images && a.grid == b.grid && a.height == b.height && a.width == b.width &&
+         a.channels == b.channels;
 }
 
 }  // namespace comneck
@@ -74,7 +76,8 @@ int32_t comneck_plan::check_view(const comneck_view *view, const char *name) {
   const int64_t needed = positions * view->images * view->channel_stride * element;
   if (view->offset_bytes < 0 || view->offset_bytes % 64 != 0 || view->offset_bytes > kMost || view->bytes < needed) {
     return fail(COMNECK_MISUSE, "%s is %s: %lld bytes at %lld, but it needs %lld", name, text.text,
-                static_cast<long long>(view->bytes), static_cast<long long>(view->offset_bytes), static_cast<long long>(needed));
+                static_cast<long long>(view->bytes), static_cast<long long>(view->offset_bytes),
+                static_cast<long long>(needed));
   }
   if (view->offset_bytes + needed > reach) reach = view->offset_bytes + needed;
   return COMNECK_OK;
@@ -98,8 +101,8 @@ int32_t comneck_plan::add(std::unique_ptr<comneck::Step> step) {
 int32_t comneck_plan::seal(int64_t memory_bytes) {
   if (sealed) return fail(COMNECK_MISUSE, "the plan is sealed already");
   if (memory_bytes < reach) {
-    return fail(COMNECK_MISUSE, "%lld bytes of memory, but the views reach to %lld", static_cast<long long>(memory_bytes),
-                static_cast<long long>(reach));
+    return fail(COMNECK_MISUSE, "%lld bytes of memory, but the views reach to %lld",
+                static_cast<long long>(memory_bytes), static_cast<long long>(reach));
   }
   memory = comneck::Memory(memory_bytes);
   scratch = comneck::Memory(scratch_bytes);
@@ -117,7 +120,8 @@ int32_t comneck_plan::execute() {
   for (const Entry &entry : steps) {
     entry.step->execute(execution);
     const auto after = std::chrono::steady_clock::now();
-    nanos[static_cast<size_t>(entry.stage)] += std::chrono::duration_cast<std::chrono::nanoseconds>(after - before).count();
+    nanos[static_cast<size_t>(entry.stage)] +=
+        std::chrono::duration_cast<std::chrono::nanoseconds>(after - before).count();
     before = after;
   }
   return COMNECK_OK;

@@ -82,7 +82,9 @@ struct comneck_plan {
   int32_t check_view(const comneck_view *view, const char *name);
   // The same, and of one of two types (the same one twice for a single one).
   int32_t check_view(const comneck_view *view, const char *name, int32_t type, int32_t other_type);
-  int32_t check_view(const comneck_view *view, const char *name, int32_t type) { return check_view(view, name, type, type); }
+  int32_t check_view(const comneck_view *view, const char *name, int32_t type) {
+    return check_view(view, name, type, type);
+  }
 
   void need_scratch(int64_t bytes) { scratch_bytes = bytes > scratch_bytes ? bytes : scratch_bytes; }
   // Threads that steps may see in ThreadPool::run.

@@ -15,7 +15,8 @@ namespace comneck {
 namespace {
 
 constexpr uint32_t kClosed = 0xFFFFFFFFu;
-// How long a thread watches before it sleeps. Steps of a run follow each other within microseconds; waking a sleeper costs about fifty.
+// How long a thread watches before it sleeps. Steps of a run follow each other within microseconds; waking a sleeper
+// costs about fifty.
 constexpr std::chrono::microseconds kWatch{60};
 
 static_assert(sizeof(std::atomic<uint32_t>) == 4 && std::atomic<uint32_t>::is_always_lock_free);
@@ -49,8 +50,10 @@ bool watch(const Ready &ready) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int32_t threads) : threads_(threads), workers_(std::make_unique<std::thread[]>(static_cast<size_t>(threads - 1))) {
-  // Signals are the host program's business, not ours; except those that tell of a fault in this very thread, which a JVM reports.
+ThreadPool::ThreadPool(int32_t threads)
+    : threads_(threads), workers_(std::make_unique<std::thread[]>(static_cast<size_t>(threads - 1))) {
+  // Signals are the host program's business, not ours; except those that tell of a fault in this very thread, which a
+  // JVM reports.
   sigset_t all;
   sigset_t before;
   sigfillset(&all);

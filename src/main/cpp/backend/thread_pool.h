@@ -1,5 +1,5 @@
-// The threads of a context. One parallel loop at a time; tasks are claimed one by one, so that a thread that the machine holds up
-// delays nobody. Results never depend on who computes which task.
+// The threads of a context. One parallel loop at a time; tasks are claimed one by one, so that a thread that the
+// machine holds up delays nobody. Results never depend on who computes which task.
 #ifndef COMNECK_BACKEND_THREAD_POOL_H
 #define COMNECK_BACKEND_THREAD_POOL_H
 
@@ -21,12 +21,17 @@ class ThreadPool {
 
   int32_t threads() const { return threads_; }
 
-  // Calls body(task, thread) for every task in 0..tasks-1, thread in 0..threads()-1; returns when all are done. The body throws
-  // nothing, and finds round to nearest without flushing to zero. Allocates nothing. Not reentrant, and to be called by one thread at a time.
+  // Calls body(task, thread) for every task in 0..tasks-1, thread in 0..threads()-1; returns when all are done. The
+  // body throws nothing, and finds round to nearest without flushing to zero. Allocates nothing. Not reentrant, and to
+  // be called by one thread at a time.
   template <class Body>
   void run(int64_t tasks, const Body &body) {
-    start(tasks, [](const void *argument, int64_t task, int32_t thread) { (*static_cast<const Body *>(argument))(task, thread); },
-          &body);
+    start(
+        tasks,
+        [](const void *argument, int64_t task, int32_t thread) {
+          (*static_cast<const Body *>(argument))(task, thread);
+        },
+        &body);
   }
 
  private:
@@ -39,7 +44,8 @@ class ThreadPool {
   const int32_t threads_;
   std::unique_ptr<std::thread[]> workers_;
 
-  // The loop in progress. A worker may read these while they change: it then fails to claim a task, because state_ has moved on.
+  // The loop in progress. A worker may read these while they change: it then fails to claim a task, because state_ has
+  // moved on.
   std::atomic<Call> call_{nullptr};
   std::atomic<const void *> argument_{nullptr};
   std::atomic<uint32_t> tasks_{0};
