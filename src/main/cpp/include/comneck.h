@@ -2,16 +2,18 @@
  * comneck.h: the C ABI of libcomneck, and its manual.
  *
  * Rules that hold for every function:
- *   - only int32_t, int64_t, float and pointers; every pointer to memory is followed by its length, in bytes unless its name says
- *     otherwise; pointers to one of the structures below are to exactly one of them unless a count follows;
+ *   - only int32_t, int64_t, float and pointers; every pointer to memory is followed by its length, in bytes unless its
+ * name says otherwise; pointers to one of the structures below are to exactly one of them unless a count follows;
  *   - the result is a status; details of the last failure on this thread are in comneck_last_error();
- *   - nothing is thrown, printed, or aborted; misuse is a status, never undefined behaviour, as long as pointers and lengths are true;
- *   - handles (comneck_context, comneck_layer, comneck_plan) have one owner, who destroys each once; destroying NULL does nothing;
+ *   - nothing is thrown, printed, or aborted; misuse is a status, never undefined behaviour, as long as pointers and
+ * lengths are true;
+ *   - handles (comneck_context, comneck_layer, comneck_plan) have one owner, who destroys each once; destroying NULL
+ * does nothing;
  *   - strings are UTF-8 and zero-terminated.
  *
- * Life of a run: context (threads, instruction set) -> layers (packed weights) -> plan (steps, each checked when it is added) ->
- * seal (memory is allocated) -> execute, any number of times, which allocates nothing. Layers outlive the plans that use them, the
- * context outlives both.
+ * Life of a run: context (threads, instruction set) -> layers (packed weights) -> plan (steps, each checked when it is
+ * added) -> seal (memory is allocated) -> execute, any number of times, which allocates nothing. Layers outlive the
+ * plans that use them, the context outlives both.
  */
 #ifndef COMNECK_H
 #define COMNECK_H
@@ -40,7 +42,8 @@ enum {
 /* Element types, little-endian. */
 enum { COMNECK_F32 = 0, COMNECK_BF16 = 1, COMNECK_F16 = 2, COMNECK_I32 = 3, COMNECK_I16 = 4, COMNECK_U8 = 5 };
 
-/* Which positions of a height x width grid a view holds, in raster order: all; those with (row + column) even; the others. */
+/* Which positions of a height x width grid a view holds, in raster order: all; those with (row + column) even; the
+ * others. */
 enum { COMNECK_FULL = 0, COMNECK_ANCHORS = 1, COMNECK_NON_ANCHORS = 2 };
 
 /* Element-wise functions at the end of a layer (docs/arithmetic.md). */
@@ -73,8 +76,8 @@ typedef struct comneck_rans_pass {
 } comneck_rans_pass;
 
 /*
- * A view of a buffer in a plan's memory: images x positions x channels, channels innermost. Element (n, p, c) is element number
- * (n * positions + p) * channel_stride + channel_offset + c of the buffer.
+ * A view of a buffer in a plan's memory: images x positions x channels, channels innermost. Element (n, p, c) is
+ * element number (n * positions + p) * channel_stride + channel_offset + c of the buffer.
  */
 typedef struct comneck_view {
   int64_t offset_bytes;   /* of the buffer in the plan's memory, a multiple of 64 */
@@ -105,19 +108,21 @@ typedef struct comneck_convolution {
 COMNECK_API int32_t comneck_abi_version(void);
 
 /*
- * Sizes and offsets that callers in other languages rely on, in order: sizeof(comneck_view), offsetof each of its 10 members,
- * sizeof(comneck_convolution), offsetof each of its 8 members. count must be 20.
+ * Sizes and offsets that callers in other languages rely on, in order: sizeof(comneck_view), offsetof each of its 10
+ * members, sizeof(comneck_convolution), offsetof each of its 8 members. count must be 20.
  */
 COMNECK_API int32_t comneck_layout(int32_t *values, int64_t count);
 
-/* What went wrong in the last call on this thread that did not return COMNECK_OK: one sentence, valid until the next call. */
+/* What went wrong in the last call on this thread that did not return COMNECK_OK: one sentence, valid until the next
+ * call. */
 COMNECK_API const char *comneck_last_error(void);
 
-/* ------------------------------------------------------------------------------------------------------------- context */
+/* ------------------------------------------------------------------------------------------------------------- context
+ */
 
 /*
- * Threads and kernels. threads: how many work on a run, the caller's own included, 1 to 256. isa: COMNECK_ISA_AUTO, or one to force;
- * COMNECK_UNSUPPORTED when the machine lacks it. Idle threads sleep.
+ * Threads and kernels. threads: how many work on a run, the caller's own included, 1 to 256. isa: COMNECK_ISA_AUTO, or
+ * one to force; COMNECK_UNSUPPORTED when the machine lacks it. Idle threads sleep.
  */
 COMNECK_API int32_t comneck_context_create(int32_t threads, int32_t isa, comneck_context **context);
 
@@ -126,22 +131,25 @@ COMNECK_API int32_t comneck_context_describe(const comneck_context *context, cha
 
 COMNECK_API void comneck_context_destroy(comneck_context *context);
 
-/* -------------------------------------------------------------------------------------------------------------- layers */
+/* -------------------------------------------------------------------------------------------------------------- layers
+ */
 
 /*
- * Packs the weights of a layer: OIHW for DIRECT and CHECKERBOARD, IOHW for TRANSPOSED. weight_type and bias_type: COMNECK_F32, F16 or
- * BF16; memory of any alignment, read only during the call. bias may be NULL with 0 bytes: zeros.
+ * Packs the weights of a layer: OIHW for DIRECT and CHECKERBOARD, IOHW for TRANSPOSED. weight_type and bias_type:
+ * COMNECK_F32, F16 or BF16; memory of any alignment, read only during the call. bias may be NULL with 0 bytes: zeros.
  */
-COMNECK_API int32_t comneck_layer_create(comneck_context *context, const comneck_convolution *geometry, const void *weight,
-                                         int64_t weight_bytes, int32_t weight_type, const void *bias, int64_t bias_bytes,
-                                         int32_t bias_type, comneck_layer **layer);
+COMNECK_API int32_t comneck_layer_create(comneck_context *context, const comneck_convolution *geometry,
+                                         const void *weight, int64_t weight_bytes, int32_t weight_type,
+                                         const void *bias, int64_t bias_bytes, int32_t bias_type,
+                                         comneck_layer **layer);
 
 /* Bytes that the packed layer takes. */
 COMNECK_API int32_t comneck_layer_bytes(const comneck_layer *layer, int64_t *bytes);
 
 COMNECK_API void comneck_layer_destroy(comneck_layer *layer);
 
-/* --------------------------------------------------------------------------------------------------------------- plans */
+/* --------------------------------------------------------------------------------------------------------------- plans
+ */
 
 COMNECK_API int32_t comneck_plan_create(comneck_context *context, comneck_plan **plan);
 
@@ -149,8 +157,8 @@ COMNECK_API int32_t comneck_plan_create(comneck_context *context, comneck_plan *
 COMNECK_API int32_t comneck_plan_stage(comneck_plan *plan, int32_t *stage);
 
 /*
- * Allocates memory_bytes for the buffers (all views that were added must lie inside) and what the steps need besides. No step can be
- * added afterwards. *memory is 64-byte aligned, zero-filled, and owned by the plan.
+ * Allocates memory_bytes for the buffers (all views that were added must lie inside) and what the steps need besides.
+ * No step can be added afterwards. *memory is 64-byte aligned, zero-filled, and owned by the plan.
  */
 COMNECK_API int32_t comneck_plan_seal(comneck_plan *plan, int64_t memory_bytes, void **memory);
 
@@ -165,19 +173,22 @@ COMNECK_API int32_t comneck_plan_nanos(const comneck_plan *plan, int64_t *nanos,
 
 COMNECK_API void comneck_plan_destroy(comneck_plan *plan);
 
-/* ------------------------------------------------------------------------------- steps: see org.comneck.backend.RunBuilder */
+/* ------------------------------------------------------------------------------- steps: see
+ * org.comneck.backend.RunBuilder */
 
 /*
- * destination = function(bias + sum of source * weight [+ residual]). sources are concatenated along channels; one with channel_stride 0
- * is absent: its weights are skipped. sources F32 (or BF16 for a BF16 layer), residual (NULL: none) and destination F32 or BF16.
+ * destination = function(bias + sum of source * weight [+ residual]). sources are concatenated along channels; one with
+ * channel_stride 0 is absent: its weights are skipped. sources F32 (or BF16 for a BF16 layer), residual (NULL: none)
+ * and destination F32 or BF16.
  */
-COMNECK_API int32_t comneck_plan_convolution(comneck_plan *plan, const comneck_layer *layer, const comneck_view *sources,
-                                             int32_t source_count, const comneck_view *residual, int32_t function,
+COMNECK_API int32_t comneck_plan_convolution(comneck_plan *plan, const comneck_layer *layer,
+                                             const comneck_view *sources, int32_t source_count,
+                                             const comneck_view *residual, int32_t function,
                                              const comneck_view *destination);
 
 /* destination = fma(a, sigmoid(b), x). F32. */
-COMNECK_API int32_t comneck_plan_gate(comneck_plan *plan, const comneck_view *a, const comneck_view *b, const comneck_view *x,
-                                      const comneck_view *destination);
+COMNECK_API int32_t comneck_plan_gate(comneck_plan *plan, const comneck_view *a, const comneck_view *b,
+                                      const comneck_view *x, const comneck_view *destination);
 
 /* destination = a + b. F32. */
 COMNECK_API int32_t comneck_plan_add(comneck_plan *plan, const comneck_view *a, const comneck_view *b,
@@ -209,35 +220,42 @@ COMNECK_API int32_t comneck_plan_select_tokens(comneck_plan *plan, const comneck
                                                const comneck_view *destination);
 
 /* U8 to F32: (x / 255 - mean[c]) / deviation[c]; mean and deviation: as many as channels, copied. */
-COMNECK_API int32_t comneck_plan_normalize(comneck_plan *plan, const comneck_view *pixels, const float *mean, int64_t mean_bytes,
-                                           const float *deviation, int64_t deviation_bytes, const comneck_view *destination);
+COMNECK_API int32_t comneck_plan_normalize(comneck_plan *plan, const comneck_view *pixels, const float *mean,
+                                           int64_t mean_bytes, const float *deviation, int64_t deviation_bytes,
+                                           const comneck_view *destination);
 
 /* F32 to U8: floor(clamp(x, 0, 1) * 255 + 0.5). */
 COMNECK_API int32_t comneck_plan_to_pixels(comneck_plan *plan, const comneck_view *source, const comneck_view *pixels);
 
 /*
- * Gaussian conditional, encoder side, for the positions of the parameters' half grid: parameters F32 with 2C channels, means then scales;
- * y and y_hat F32, full grid, C channels; symbols I16 and indices U8, the parameters' grid, C channels. thresholds: F32, ascending.
+ * Gaussian conditional, encoder side, for the positions of the parameters' half grid: parameters F32 with 2C channels,
+ * means then scales; y and y_hat F32, full grid, C channels; symbols I16 and indices U8, the parameters' grid, C
+ * channels. thresholds: F32, ascending.
  */
-COMNECK_API int32_t comneck_plan_quantize_gaussian(comneck_plan *plan, const comneck_view *y, const comneck_view *parameters,
-                                                   const float *thresholds, int64_t thresholds_bytes, const comneck_view *indices,
+COMNECK_API int32_t comneck_plan_quantize_gaussian(comneck_plan *plan, const comneck_view *y,
+                                                   const comneck_view *parameters, const float *thresholds,
+                                                   int64_t thresholds_bytes, const comneck_view *indices,
                                                    const comneck_view *symbols, const comneck_view *y_hat);
 
 /* Factorized prior, encoder side: z and z_hat F32, symbols I16; medians F32, one for each channel. */
 COMNECK_API int32_t comneck_plan_quantize_factorized(comneck_plan *plan, const comneck_view *z, const float *medians,
-                                                     int64_t medians_bytes, const comneck_view *symbols, const comneck_view *z_hat);
+                                                     int64_t medians_bytes, const comneck_view *symbols,
+                                                     const comneck_view *z_hat);
 
 /* Declares one payload for each image; begins with them. Once in a plan, before the steps that decode. */
 COMNECK_API int32_t comneck_plan_payloads(comneck_plan *plan, int32_t images);
 
 /* Next pass of each payload; the tables must outlive the plan. Where a payload is damaged, symbols are 0. */
-COMNECK_API int32_t comneck_plan_decode_factorized(comneck_plan *plan, const comneck_tables *tables, const float *medians,
-                                                   int64_t medians_bytes, const comneck_view *symbols, const comneck_view *z_hat);
-COMNECK_API int32_t comneck_plan_decode_gaussian(comneck_plan *plan, const comneck_tables *tables, const comneck_view *parameters,
-                                                 const float *thresholds, int64_t thresholds_bytes, const comneck_view *symbols,
+COMNECK_API int32_t comneck_plan_decode_factorized(comneck_plan *plan, const comneck_tables *tables,
+                                                   const float *medians, int64_t medians_bytes,
+                                                   const comneck_view *symbols, const comneck_view *z_hat);
+COMNECK_API int32_t comneck_plan_decode_gaussian(comneck_plan *plan, const comneck_tables *tables,
+                                                 const comneck_view *parameters, const float *thresholds,
+                                                 int64_t thresholds_bytes, const comneck_view *symbols,
                                                  const comneck_view *y_hat);
 
-/* After the last pass: everything must be consumed, and the symbols must have the checksum that came with the payload. */
+/* After the last pass: everything must be consumed, and the symbols must have the checksum that came with the payload.
+ */
 COMNECK_API int32_t comneck_plan_finish_payloads(comneck_plan *plan);
 
 /* Hands over an image's payload for the next execution; copied. Any bytes are allowed. */
@@ -245,29 +263,32 @@ COMNECK_API int32_t comneck_plan_payload(comneck_plan *plan, int32_t image, cons
                                          int32_t symbol_checksum);
 
 /* What was wrong with an image's payload in the last execution, "" for nothing, and at which byte, -1 for none. */
-COMNECK_API int32_t comneck_plan_damage(const comneck_plan *plan, int32_t image, char *text, int64_t text_bytes, int64_t *offset);
+COMNECK_API int32_t comneck_plan_damage(const comneck_plan *plan, int32_t image, char *text, int64_t text_bytes,
+                                        int64_t *offset);
 
-/* ---------------------------------------------------------------------------------------------------------------- rANS */
+/* ---------------------------------------------------------------------------------------------------------------- rANS
+ */
 
 /*
- * Packs coding tables (org.comneck.backend.CodingTables): shift, first and count have one entry a table; frequency has rows of 256, of
- * which count + 1 are used.
+ * Packs coding tables (org.comneck.backend.CodingTables): shift, first and count have one entry a table; frequency has
+ * rows of 256, of which count + 1 are used.
  */
-COMNECK_API int32_t comneck_tables_create(int32_t tables, const int32_t *shift, int64_t shift_bytes, const int32_t *first,
-                                          int64_t first_bytes, const int32_t *count, int64_t count_bytes, const int32_t *frequency,
-                                          int64_t frequency_bytes, comneck_tables **out);
+COMNECK_API int32_t comneck_tables_create(int32_t tables, const int32_t *shift, int64_t shift_bytes,
+                                          const int32_t *first, int64_t first_bytes, const int32_t *count,
+                                          int64_t count_bytes, const int32_t *frequency, int64_t frequency_bytes,
+                                          comneck_tables **out);
 
 COMNECK_API void comneck_tables_destroy(comneck_tables *tables);
 
 COMNECK_API int32_t comneck_rans_encoder_create(comneck_rans_encoder **encoder);
 
 /*
- * Encodes all passes of one image, in decoding order. substreams: 1 to 32, or 0 for one in about 2 KiB. *payload (docs/format.md) is
- * valid until the encoder's next call.
+ * Encodes all passes of one image, in decoding order. substreams: 1 to 32, or 0 for one in about 2 KiB. *payload
+ * (docs/format.md) is valid until the encoder's next call.
  */
-COMNECK_API int32_t comneck_rans_encode(comneck_rans_encoder *encoder, const comneck_rans_pass *passes, int64_t passes_bytes,
-                                        int32_t substreams, const void **payload, int64_t *payload_bytes,
-                                        int32_t *symbol_checksum);
+COMNECK_API int32_t comneck_rans_encode(comneck_rans_encoder *encoder, const comneck_rans_pass *passes,
+                                        int64_t passes_bytes, int32_t substreams, const void **payload,
+                                        int64_t *payload_bytes, int32_t *symbol_checksum);
 
 COMNECK_API void comneck_rans_encoder_destroy(comneck_rans_encoder *encoder);
 
@@ -278,14 +299,16 @@ COMNECK_API int32_t comneck_rans_decoder_create(const comneck_context *context, 
 COMNECK_API int32_t comneck_rans_start(comneck_rans_decoder *decoder, const void *payload, int64_t payload_bytes);
 
 /* The next pass: as many symbols as indices. Zeros with COMNECK_DAMAGED. */
-COMNECK_API int32_t comneck_rans_decode(comneck_rans_decoder *decoder, const comneck_tables *tables, const uint8_t *indices,
-                                        int64_t indices_bytes, int16_t *symbols, int64_t symbols_bytes);
+COMNECK_API int32_t comneck_rans_decode(comneck_rans_decoder *decoder, const comneck_tables *tables,
+                                        const uint8_t *indices, int64_t indices_bytes, int16_t *symbols,
+                                        int64_t symbols_bytes);
 
 /* After the last pass: everything must be consumed, and the symbols must have this checksum. */
 COMNECK_API int32_t comneck_rans_finish(comneck_rans_decoder *decoder, int32_t symbol_checksum);
 
 /* What was wrong, "" for nothing, and at which byte of the payload, -1 for none. */
-COMNECK_API int32_t comneck_rans_damage(const comneck_rans_decoder *decoder, char *text, int64_t text_bytes, int64_t *offset);
+COMNECK_API int32_t comneck_rans_damage(const comneck_rans_decoder *decoder, char *text, int64_t text_bytes,
+                                        int64_t *offset);
 
 COMNECK_API void comneck_rans_decoder_destroy(comneck_rans_decoder *decoder);
 
