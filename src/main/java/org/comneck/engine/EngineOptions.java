@@ -1,0 +1,44 @@
+package org.comneck.engine;
+
+import java.util.List;
+import org.comneck.UsageException;
+import org.comneck.backend.Precision;
+
+/**
+ * How an engine computes. None of it shows in the bits of f32 results.
+ *
+ * @param backend {@code auto}, {@code reference}, {@code cpu} or {@code cuda}
+ * @param threads that work on a run, 1 to 256; 0 is one a processor
+ * @param precision of analysis, synthesis, neck and encoder; whatever a decoded symbol depends on is always f32
+ */
+public record EngineOptions(String backend, int threads, Precision precision) {
+    /** Names of backends. */
+    public static final List<String> BACKENDS = List.of("auto", "reference", "cpu", "cuda");
+
+    /** The native backend where it is available, all processors, f32. */
+    public static final EngineOptions DEFAULT = new EngineOptions("auto", 0, Precision.F32);
+
+    private static final int MAX_THREADS = 256;
+
+    public EngineOptions {
+        if (!BACKENDS.contains(backend)) {
+            throw new UsageException("backend '" + backend + "' is unknown; known: " + String.join(", ", BACKENDS));
+        }
+        if (threads < 0 || threads > MAX_THREADS) {
+            throw new UsageException(
+                    threads + " threads are not possible: 1 to " + MAX_THREADS + ", 0 for all processors");
+        }
+    }
+
+    public EngineOptions withBackend(String name) {
+        return new EngineOptions(name, threads, precision);
+    }
+
+    public EngineOptions withThreads(int count) {
+        return new EngineOptions(backend, count, precision);
+    }
+
+    public EngineOptions withPrecision(Precision arithmetic) {
+        return new EngineOptions(backend, threads, arithmetic);
+    }
+}

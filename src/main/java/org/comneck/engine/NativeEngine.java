@@ -1,0 +1,719 @@
+package org.comneck.engine;
+
+import java.lang.foreign.MemorySegment;
+import java.lang.foreign.ValueLayout;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.Comparator;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.LongAdder;
+import java.util.function.ToIntFunction;
+import java.util.stream.IntStream;
+import org.comneck.DamagedDataException;
+import org.comneck.UsageException;
+import org.comneck.backend.Activation;
+import org.comneck.backend.Backend;
+import org.comneck.backend.Grid;
+import org.comneck.backend.Precision;
+import org.comneck.backend.RansEncoder;
+import org.comneck.backend.RunBuilder;
+import org.comneck.backend.cpu.CpuBackend;
+import org.comneck.backend.reference.ReferenceBackend;
+import org.comneck.bitstream.ArithmeticProfile;
+import org.comneck.bitstream.CodedImage;
+import org.comneck.bitstream.Container;
+import org.comneck.bitstream.Limits;
+import org.comneck.codec.Codec;
+import org.comneck.engine.PreparedRun.Key;
+import org.comneck.engine.PreparedRun.Kind;
+import org.comneck.model.Manifest;
+import org.comneck.model.ModelFile;
+import org.comneck.neck.Neck;
+import org.comneck.tensor.ElementType;
+import org.comneck.tensor.Tensor;
+import org.comneck.vision.VisionEncoder;
+
+/**
+ * A model, ready to work: photos to bitstreams, bitstreams to tokens, latents, photos or classes.
+ *
+ * <pre>{@code
+ * try (NativeEngine engine = NativeEngine.openDefault()) {
+ *     byte[] bitstream = engine.encode(Photo.read(Path.of("photo.jpg")));
+ *     Tensor tokens = engine.tokens(bitstream); // F32 [tokens, D]
+ * }
+ * }</pre>
+ *
+ * <p>Thread-safe. Results depend on the model, the input and the options alone: in f32 they are the same bits on every backend, for any
+ * number of threads and whatever else is in a batch. Buffers for a size of picture are prepared when it is first seen and kept.
+ *
+ * <p>All methods throw {@link UsageException} when the request cannot be served as it was made (the model lacks a part, the bitstream is
+ * another model's) and {@link DamagedDataException} when bytes are not what they claim to be.
+ */
+public final class NativeEngine implements AutoCloseable {
+    /** Most pictures that are computed together. */
+    private static final int MAX_BATCH = 4;
+
+    /** Most padded pixels that are computed together. */
+    private static final long MAX_BATCH_PIXELS = 1L << 19;
+
+    private static final float[] NO_MEAN = {0, 0, 0};
+    private static final float[] NO_DEVIATION = {1, 1, 1};
+    private static final ValueLayout.OfFloat F32 = ValueLayout.JAVA_FLOAT_UNALIGNED;
+    private static final ValueLayout.OfShort I16 = ValueLayout.JAVA_SHORT_UNALIGNED;
+
+    private final ModelFile model;
+    private final Manifest manifest;
+    private final ArithmeticProfile profile;
+    private final byte[] identity;
+    private final Backend backend;
+    private final Codec codec; // or null
+    private final Neck neck; // or null
+    private final VisionEncoder encoder; // or null
+    private final float[] labels; // [classes, P], unit length, or null
+    private final RunPool runs = new RunPool(this::record);
+    private final Map<String, LongAdder> timings = new ConcurrentHashMap<>();
+    private boolean closed;
+
+    private NativeEngine(ModelFile model, EngineOptions options) {
+        this.model = model;
+        this.manifest = model.manifest();
+        this.profile = ArithmeticProfile.F32_FMA;
+        this.identity = model.identity();
+        Precision precision = options.precision();
+        this.backend = backend(options);
+        this.codec = manifest.codec() == null ? null : Codec.load(backend, model, precision);
+        this.neck = manifest.neck() == null ? null : Neck.load(backend, model, precision);
+        this.encoder = manifest.encoder() == null ? null : VisionEncoder.load(backend, model, precision);
+        this.labels = model.has("labels.embeddings") ? unitLength(model.tensor("labels.embeddings")) : null;
+    }
+
+    /** {@link #open(Path, EngineOptions)} with {@link EngineOptions#DEFAULT}. */
+    public static NativeEngine open(Path model) {
+        return open(model, EngineOptions.DEFAULT);
+    }
+
+    /** Opens a model file, which is mapped and stays open with the engine. */
+    public static NativeEngine open(Path model, EngineOptions options) {
+        return of(ModelFile.open(model), options);
+    }
+
+    /** {@link #openDefault(EngineOptions)} with {@link EngineOptions#DEFAULT}. */
+    public static NativeEngine openDefault() {
+        return openDefault(EngineOptions.DEFAULT);
+    }
+
+    /** Opens the model that comes with the program. */
+    public static NativeEngine openDefault(EngineOptions options) {
+        return of(ModelFile.openEmbedded(), options);
+    }
+
+    /** An engine on an open model, which it closes with itself. */
+    public static NativeEngine of(ModelFile model, EngineOptions options) {
+        try {
+            return new NativeEngine(model, options);
+        } catch (RuntimeException e) {
+            model.close();
+            throw e;
+        }
+    }
+
+    private static Backend backend(EngineOptions options) {
+        int threads = options.threads() > 0
+                ? options.threads()
+                : Math.min(Runtime.getRuntime().availableProcessors(), 256);
+        return switch (options.backend()) {
+            case "cpu" -> cpu(threads);
+            case "reference" -> new ReferenceBackend(threads);
+            case "cuda" -> throw new UsageException("backend cuda is not in this build; use auto, cpu or reference");
+            default -> CpuBackend.isAvailable() ? CpuBackend.open(threads) : new ReferenceBackend(threads);
+        };
+    }
+
+    private static Backend cpu(int threads) {
+        if (!CpuBackend.isAvailable()) {
+            Throwable cause = CpuBackend.unavailabilityCause();
+            throw new UsageException(
+                    "backend cpu is not available here (" + cause.getMessage() + "); use reference", cause);
+        }
+        return CpuBackend.open(threads);
+    }
+
+    /** What the model's file says of it. */
+    public Manifest manifest() {
+        return manifest;
+    }
+
+    /** The 16 bytes by which bitstreams name the model. */
+    public byte[] identity() {
+        return identity.clone();
+    }
+
+    /** One line for people: kernels chosen, instruction set, threads. */
+    public String backend() {
+        return backend.description();
+    }
+
+    /** The tokens that the model's manifest names: layer and selection. */
+    public TokenOptions defaultTokens() {
+        return TokenOptions.DEFAULT
+                .withLayer(manifest.tokens().layer())
+                .withSelect(
+                        switch (manifest.tokens().select()) {
+                            case "all" -> VisionEncoder.Tokens.ALL;
+                            case "cls" -> VisionEncoder.Tokens.CLS;
+                            default -> VisionEncoder.Tokens.PATCHES;
+                        });
+    }
+
+    /** Nanoseconds spent in each stage since the engine was opened, by name. */
+    public Map<String, Long> stageNanos() {
+        Map<String, Long> nanos = new TreeMap<>();
+        timings.forEach((stage, sum) -> nanos.put(stage, sum.sum()));
+        return nanos;
+    }
+
+    // ---------------------------------------------------------------- photo -> bitstream
+
+    /** {@link #encode(List, EncodeOptions)} of one photo. */
+    public byte[] encode(Photo photo) {
+        return encode(List.of(photo), EncodeOptions.DEFAULT);
+    }
+
+    /**
+     * Encodes photos into one bitstream.
+     *
+     * @return the bytes of a file, docs/format.md
+     */
+    public byte[] encode(List<Photo> photos, EncodeOptions options) {
+        require(codec, "codec");
+        double quality = quality(options.quality());
+        List<Photo> pictures = photos.stream()
+                .map(photo -> options.full() ? photo : photo.prepare(prepared().size(), Resample.BICUBIC))
+                .toList();
+        for (Photo picture : pictures) {
+            if (picture.width() > CodedImage.MAX_SIZE || picture.height() > CodedImage.MAX_SIZE) {
+                throw new UsageException(picture + " is larger than the format holds: " + CodedImage.MAX_SIZE
+                        + " pixels a side; encode it without --full");
+            }
+        }
+        CodedImage[] images = new CodedImage[pictures.size()];
+        batches(
+                images.length,
+                i -> CodedImage.padded(pictures.get(i).width()),
+                i -> CodedImage.padded(pictures.get(i).height()),
+                Kind.ENCODE,
+                null,
+                (run, batch) -> {
+                    for (int b = 0; b < batch.length; b++) {
+                        byte[] rgb =
+                                pictures.get(batch[b]).pad(CodedImage.PADDING).rgb();
+                        run.memory(run.pixels(), b).copyFrom(MemorySegment.ofArray(rgb));
+                        if (run.gains() != null) {
+                            fill(run.memory(run.gains(), b), codec.gain(quality));
+                        }
+                    }
+                    run.execute();
+                    RansEncoder rans = backend.ransEncoder();
+                    for (int b = 0; b < batch.length; b++) {
+                        Photo picture = pictures.get(batch[b]);
+                        RansEncoder.Encoded encoded = rans.encode(passes(run, b), 0);
+                        images[batch[b]] = new CodedImage(
+                                picture.width(),
+                                picture.height(),
+                                run.key().width(),
+                                run.key().height(),
+                                quality,
+                                !options.full(),
+                                encoded.symbolChecksum(),
+                                MemorySegment.ofArray(encoded.payload()));
+                    }
+                });
+        return new Container(profile, identity, List.of(images)).toByteArray();
+    }
+
+    private List<RansEncoder.Pass> passes(PreparedRun run, int image) {
+        List<RansEncoder.Pass> passes = new ArrayList<>();
+        Activation z = run.coded().zSymbols();
+        byte[] hyperIndices = codec.hyperIndices(z.positions());
+        passes.add(new RansEncoder.Pass(
+                codec.hyperTables(), MemorySegment.ofArray(hyperIndices), run.memory(z, image), hyperIndices.length));
+        for (Codec.Pass pass : run.coded().passes()) {
+            int count = pass.symbols().positions() * pass.symbols().channels();
+            passes.add(new RansEncoder.Pass(
+                    codec.latentTables(), run.memory(pass.indices(), image), run.memory(pass.symbols(), image), count));
+        }
+        return passes;
+    }
+
+    private double quality(double wanted) {
+        int most = codec.qualities() - 1;
+        double quality = Double.isNaN(wanted) ? most : CodedImage.quality(wanted);
+        if (!(quality >= 0 && quality <= most)) {
+            throw new UsageException("quality " + wanted + " is not one of this model's: 0 to " + most + " ("
+                    + String.join(
+                            ", ",
+                            manifest.qualities().stream()
+                                    .map(Manifest.Quality::name)
+                                    .toList())
+                    + ")");
+        }
+        return quality;
+    }
+
+    private Manifest.Preprocessing prepared() {
+        if (manifest.preprocessing() == null) {
+            throw new UsageException(model.file() + " does not say how pictures are prepared: encode with --full");
+        }
+        return manifest.preprocessing();
+    }
+
+    // ---------------------------------------------------------------- bitstream -> ...
+
+    /**
+     * Reads a bitstream and makes sure that it is this model's.
+     *
+     * @throws DamagedDataException when it is no bitstream, or a damaged one
+     * @throws UsageException when another model made it; names both
+     */
+    public Container read(byte[] bitstream) {
+        Container container = Container.read(bitstream, Limits.DEFAULT);
+        container.requireModel(identity, profile);
+        return container;
+    }
+
+    /** Tokens of a bitstream of one image, as the model's manifest says: F32 [tokens, D]. */
+    public Tensor tokens(byte[] bitstream) {
+        return tokens(bitstream, defaultTokens());
+    }
+
+    /** Tokens of a bitstream of one image: F32 [tokens, D]. */
+    public Tensor tokens(byte[] bitstream, TokenOptions options) {
+        return tokens(single(read(bitstream)), options).getFirst();
+    }
+
+    /** Tokens of every image: F32 [tokens, D] each. */
+    public List<Tensor> tokens(Container bitstream, TokenOptions options) {
+        checkTokens(options);
+        return decode(bitstream, Kind.TOKENS, options, (run, b) -> floats(run, run.result(), b));
+    }
+
+    /** True when tokens of this image need an interpolated position table, because its grid is not the model's. */
+    public boolean interpolates(CodedImage image) {
+        require(neck, "neck");
+        return neck.interpolates(image.paddedHeight() / codec.stride(), image.paddedWidth() / codec.stride());
+    }
+
+    /**
+     * Prepares a run from bitstream to tokens for pictures of one padded size, for callers who want no allocation per call.
+     *
+     * @param width padded pixels, a multiple of 64
+     * @param height likewise
+     */
+    public PreparedTokens prepareTokens(int width, int height, TokenOptions options) {
+        checkTokens(options);
+        return new PreparedTokens(this, runs.take(new Key(Kind.TOKENS, 1, height, width, options)));
+    }
+
+    /** Latents and symbols of a bitstream of one image. */
+    public Latents latents(byte[] bitstream) {
+        return latents(single(read(bitstream))).getFirst();
+    }
+
+    /** Latents and symbols of every image. */
+    public List<Latents> latents(Container bitstream) {
+        return decode(bitstream, Kind.LATENTS, null, (run, b) -> {
+            Activation y = run.result();
+            int area = y.height() * y.width();
+            MemorySegment values = run.memory(y, b);
+            float[] yHat = new float[area * y.channels()];
+            for (int p = 0; p < area; p++) {
+                for (int c = 0; c < y.channels(); c++) {
+                    yHat[c * area + p] = values.getAtIndex(F32, (long) p * y.channels() + c);
+                }
+            }
+            int[] symbols = new int[yHat.length];
+            for (Codec.Pass pass : run.coded().passes()) {
+                pass.scatter(run.memory(pass.symbols(), b), symbols);
+            }
+            Activation z = run.coded().zSymbols();
+            int zArea = z.height() * z.width();
+            MemorySegment zValues = run.memory(z, b);
+            int[] zSymbols = new int[zArea * z.channels()];
+            for (int p = 0; p < zArea; p++) {
+                for (int c = 0; c < z.channels(); c++) {
+                    zSymbols[c * zArea + p] = zValues.getAtIndex(I16, (long) p * z.channels() + c);
+                }
+            }
+            return new Latents(
+                    Tensor.of(yHat, y.channels(), y.height(), y.width()),
+                    Tensor.of(symbols, y.channels(), y.height(), y.width()),
+                    Tensor.of(zSymbols, z.channels(), z.height(), z.width()));
+        });
+    }
+
+    /** The photo of a bitstream of one image, padding cut off. */
+    public Photo decode(byte[] bitstream) {
+        return decode(single(read(bitstream))).getFirst();
+    }
+
+    /** The photos of every image, padding cut off. */
+    public List<Photo> decode(Container bitstream) {
+        List<Photo> padded = decode(bitstream, Kind.PHOTO, null, (run, b) -> {
+            byte[] rgb = run.memory(run.result(), b).toArray(ValueLayout.JAVA_BYTE);
+            return Photo.of(run.key().width(), run.key().height(), rgb);
+        });
+        List<Photo> photos = new ArrayList<>();
+        for (int i = 0; i < padded.size(); i++) {
+            CodedImage image = bitstream.image(i);
+            photos.add(padded.get(i).crop(0, 0, image.width(), image.height()));
+        }
+        return photos;
+    }
+
+    /**
+     * The likeliest classes of every image, best first.
+     *
+     * @param most how many classes of each
+     */
+    public List<List<Classification>> classify(Container bitstream, int most) {
+        checkClasses();
+        require(neck, "neck");
+        return decode(bitstream, Kind.CLASSES, null, (run, b) -> classes(floats(run, run.result(), b), most));
+    }
+
+    /** The likeliest classes of a photo whose pixels go to the encoder, without codec and neck. */
+    public List<Classification> classifyPixels(Photo photo, int most) {
+        checkClasses();
+        int size = manifest.encoder().image();
+        // A vision transformer alone names both sizes (short side 256, centre 224); with a codec the first is the
+        // codec's.
+        int shortSide = codec == null && manifest.preprocessing() != null
+                ? Math.max(size, manifest.preprocessing().size())
+                : size;
+        Photo picture = photo.resizeShortSide(shortSide, Resample.BICUBIC).centreCrop(size);
+        PreparedRun run = runs.take(new Key(Kind.CLASSES_OF_PIXELS, 1, size, size, null));
+        try {
+            run.memory(run.pixels(), 0).copyFrom(MemorySegment.ofArray(picture.rgb()));
+            run.execute();
+            return classes(floats(run, run.result(), 0), most);
+        } finally {
+            runs.giveBack(run);
+        }
+    }
+
+    private static Container single(Container container) {
+        if (container.size() != 1) {
+            throw new UsageException("the bitstream holds " + container.size()
+                    + " images; ask for all of them with the method that takes a Container");
+        }
+        return container;
+    }
+
+    private static Tensor floats(PreparedRun run, Activation port, int image) {
+        float[] values = run.memory(port, image).toArray(F32);
+        return Tensor.of(values, port.positions(), port.channels());
+    }
+
+    private List<Classification> classes(Tensor tensor, int most) {
+        float[] values = tensor.toFloats();
+        double[] scores;
+        if (labels != null && encoder.hasProjection()) {
+            scores = new double[labels.length / values.length];
+            double norm = 0;
+            for (float value : values) {
+                norm += (double) value * value;
+            }
+            norm = Math.sqrt(norm);
+            for (int k = 0; k < scores.length; k++) {
+                double sum = 0;
+                for (int i = 0; i < values.length; i++) {
+                    sum += (double) values[i] * labels[k * values.length + i];
+                }
+                scores[k] = norm == 0 ? 0 : sum / norm;
+            }
+        } else {
+            scores = softmax(values);
+        }
+        return IntStream.range(0, Math.min(scores.length, manifest.labels().size()))
+                .boxed()
+                .sorted(Comparator.comparingDouble(k -> -scores[k]))
+                .limit(most)
+                .map(k -> new Classification(
+                        manifest.labels().get(k).synset(),
+                        manifest.labels().get(k).name(),
+                        scores[k]))
+                .toList();
+    }
+
+    private static double[] softmax(float[] logits) {
+        double highest = IntStream.range(0, logits.length)
+                .mapToDouble(i -> logits[i])
+                .max()
+                .orElse(0);
+        double[] out = IntStream.range(0, logits.length)
+                .mapToDouble(i -> Math.exp(logits[i] - highest))
+                .toArray();
+        double sum = IntStream.range(0, out.length).mapToDouble(i -> out[i]).sum();
+        for (int i = 0; i < out.length; i++) {
+            out[i] /= sum;
+        }
+        return out;
+    }
+
+    private static float[] unitLength(Tensor embeddings) {
+        if (embeddings.shape().rank() != 2) {
+            throw new DamagedDataException("tensor 'labels.embeddings' has shape " + embeddings.shape());
+        }
+        float[] values = embeddings.toFloats();
+        int width = Math.toIntExact(embeddings.shape().size(1));
+        for (int row = 0; row < values.length; row += width) {
+            double sum = 0;
+            for (int i = 0; i < width; i++) {
+                sum += (double) values[row + i] * values[row + i];
+            }
+            double norm = Math.sqrt(sum);
+            for (int i = 0; i < width && norm > 0; i++) {
+                values[row + i] = (float) (values[row + i] / norm);
+            }
+        }
+        return values;
+    }
+
+    private void checkClasses() {
+        require(encoder, "visual encoder");
+        boolean cosine = labels != null && encoder.hasProjection();
+        if (!(cosine || encoder.hasClassHead()) || manifest.labels().isEmpty()) {
+            throw new UsageException(
+                    model.file() + " has no labels; give them to 'comneck import --labels' to classify with it");
+        }
+    }
+
+    private void checkTokens(TokenOptions options) {
+        require(codec, "codec");
+        require(neck, "neck");
+        require(encoder, "visual encoder");
+        int depth = encoder.depth();
+        int end = options.layer() < 0 ? depth + 1 + options.layer() : options.layer();
+        int entry = entry(options);
+        if (entry > depth) {
+            throw new UsageException("entry " + entry + " is beyond the encoder's " + depth + " blocks");
+        }
+        if (end < entry || end > depth) {
+            throw new UsageException("layer " + options.layer() + " is not possible: tokens enter block " + entry
+                    + " of " + depth + ", so a layer is " + entry + " to " + depth + " or " + (entry - depth - 1)
+                    + " to -1");
+        }
+        if (options.projected() && !encoder.hasProjection()) {
+            throw new UsageException(model.file() + " has no projection; leave out --proj");
+        }
+    }
+
+    private int entry(TokenOptions options) {
+        return options.entry() == TokenOptions.MODEL_ENTRY ? neck.entry() : options.entry();
+    }
+
+    private void require(Object part, String name) {
+        if (part == null) {
+            throw new UsageException(model.file() + " has no " + name + "; import one with 'comneck import'");
+        }
+    }
+
+    // ---------------------------------------------------------------- runs
+
+    @FunctionalInterface
+    private interface Batch {
+        /** @param images numbers of the images in this batch */
+        void compute(PreparedRun run, int[] images);
+    }
+
+    @FunctionalInterface
+    private interface Extract<T> {
+        T from(PreparedRun run, int image);
+    }
+
+    private <T> List<T> decode(Container container, Kind kind, TokenOptions options, Extract<T> extract) {
+        require(codec, "codec");
+        container.requireModel(identity, profile);
+        List<CodedImage> images = new ArrayList<>();
+        for (int i = 0; i < container.size(); i++) {
+            images.add(container.image(i));
+            if (images.get(i).quality() > codec.qualities() - 1) {
+                throw new DamagedDataException("image " + i + " has quality "
+                        + images.get(i).quality() + ", but the model's highest is " + (codec.qualities() - 1));
+            }
+        }
+        List<T> results = new ArrayList<>(java.util.Collections.nCopies(images.size(), null));
+        batches(
+                images.size(),
+                i -> images.get(i).paddedWidth(),
+                i -> images.get(i).paddedHeight(),
+                kind,
+                options,
+                (run, batch) -> {
+                    for (int b = 0; b < batch.length; b++) {
+                        CodedImage image = images.get(batch[b]);
+                        run.run().payload(b, image.payload(), image.symbolChecksum());
+                        if (run.gains() != null) {
+                            fillInverseGains(run.memory(run.gains(), b), image.quality());
+                        }
+                    }
+                    run.execute();
+                    for (int b = 0; b < batch.length; b++) {
+                        DamagedDataException damage = run.run().damage(b);
+                        if (damage != null) {
+                            throw damage;
+                        }
+                        results.set(batch[b], extract.from(run, b));
+                    }
+                });
+        return results;
+    }
+
+    /** Computes images 0 .. count-1 in batches of equal padded size. */
+    private void batches(
+            int count,
+            ToIntFunction<Integer> width,
+            ToIntFunction<Integer> height,
+            Kind kind,
+            TokenOptions options,
+            Batch body) {
+        Map<List<Integer>, List<Integer>> bySize = new LinkedHashMap<>();
+        for (int i = 0; i < count; i++) {
+            bySize.computeIfAbsent(List.of(width.applyAsInt(i), height.applyAsInt(i)), key -> new ArrayList<>())
+                    .add(i);
+        }
+        bySize.forEach((size, all) -> {
+            long pixels = (long) size.get(0) * size.get(1);
+            int most = Math.clamp(MAX_BATCH_PIXELS / pixels, 1, MAX_BATCH);
+            for (int from = 0; from < all.size(); from += most) {
+                int[] batch = all.subList(from, Math.min(from + most, all.size())).stream()
+                        .mapToInt(Integer::intValue)
+                        .toArray();
+                PreparedRun run = runs.take(new Key(kind, batch.length, size.get(1), size.get(0), options));
+                try {
+                    body.compute(run, batch);
+                } finally {
+                    runs.giveBack(run);
+                }
+            }
+        });
+    }
+
+    void giveBack(PreparedRun run) {
+        runs.giveBack(run);
+    }
+
+    void fillInverseGains(MemorySegment gains, double quality) {
+        fill(gains, codec.inverseGain(quality));
+    }
+
+    private static void fill(MemorySegment memory, float[] values) {
+        MemorySegment.copy(values, 0, memory, F32, 0, values.length);
+    }
+
+    /** Records a run. */
+    private PreparedRun record(Key key) {
+        RecordedStages recorded = new RecordedStages(backend.newRun());
+        RunBuilder run = recorded.builder();
+        try {
+            return switch (key.kind()) {
+                case ENCODE -> recordEncode(key, recorded, run);
+                case CLASSES_OF_PIXELS -> recordPixels(key, recorded, run);
+                default -> recordDecode(key, recorded, run);
+            };
+        } catch (OutOfMemoryError e) {
+            throw new UsageException(
+                    "a picture of " + key.width() + "x" + key.height() + " pixels needs more memory than there is", e);
+        }
+    }
+
+    private PreparedRun recordEncode(Key key, RecordedStages recorded, RunBuilder run) {
+        run.stage("analysis");
+        Activation pixels = run.input(ElementType.U8, key.images(), key.height(), key.width(), 3);
+        Activation gains = gainsInput(key, run);
+        Activation image = run.buffer(ElementType.F32, Grid.FULL, key.images(), key.height(), key.width(), 3);
+        run.normalize(pixels, NO_MEAN, NO_DEVIATION, image);
+        Activation y = codec.analysis(run, image, gains);
+        run.release(image);
+        Codec.Coded coded = codec.encode(run, y);
+        return PreparedRun.of(key, run.build(), recorded, timings, pixels, gains, coded, null);
+    }
+
+    private PreparedRun recordDecode(Key key, RecordedStages recorded, RunBuilder run) {
+        Activation gains = gainsInput(key, run);
+        Codec.Coded coded =
+                codec.decode(run, key.images(), key.height() / codec.stride(), key.width() / codec.stride());
+        Activation yHat = codec.ungain(run, coded.yHat(), gains);
+        if (yHat != coded.yHat()) {
+            run.release(coded.yHat());
+        }
+        Activation result = switch (key.kind()) {
+            case LATENTS -> yHat;
+            case PHOTO -> photo(run, yHat);
+            case CLASSES -> {
+                Activation x = neck.record(run, yHat);
+                yield classScores(run, encoder.blocks(run, x, neck.entry(), -1));
+            }
+            default -> tokens(run, yHat, key.options());
+        };
+        run.output(result);
+        return PreparedRun.of(key, run.build(), recorded, timings, null, gains, coded, result);
+    }
+
+    private PreparedRun recordPixels(Key key, RecordedStages recorded, RunBuilder run) {
+        run.stage("embedding");
+        Activation pixels = run.input(ElementType.U8, key.images(), key.height(), key.width(), 3);
+        Activation x = encoder.embed(run, pixels);
+        Activation result = classScores(run, encoder.blocks(run, x, 0, -1));
+        run.output(result);
+        return PreparedRun.of(key, run.build(), recorded, timings, pixels, null, null, result);
+    }
+
+    private Activation gainsInput(Key key, RunBuilder run) {
+        return codec.hasGains() ? run.input(ElementType.F32, key.images(), 1, 1, codec.latentChannels()) : null;
+    }
+
+    private Activation photo(RunBuilder run, Activation yHat) {
+        Activation image = codec.synthesis(run, yHat);
+        Activation pixels = run.buffer(ElementType.U8, Grid.FULL, image.images(), image.height(), image.width(), 3);
+        run.toPixels(image, pixels);
+        run.release(image);
+        return pixels;
+    }
+
+    private Activation tokens(RunBuilder run, Activation yHat, TokenOptions options) {
+        Activation x = encoder.blocks(run, neck.record(run, yHat), entry(options), options.layer());
+        return encoder.head(run, x, options.select(), options.postNorm(), options.projected());
+    }
+
+    private Activation classScores(RunBuilder run, Activation x) {
+        return labels != null && encoder.hasProjection()
+                ? encoder.head(run, x, VisionEncoder.Tokens.CLS, VisionEncoder.PostNorm.ONCE, true)
+                : encoder.classLogits(run, x);
+    }
+
+    /** Frees everything, once the calls under way have ended. Idempotent. */
+    @Override
+    public synchronized void close() {
+        if (closed) {
+            return;
+        }
+        closed = true;
+        runs.close();
+        if (encoder != null) {
+            encoder.close();
+        }
+        if (neck != null) {
+            neck.close();
+        }
+        if (codec != null) {
+            codec.close();
+        }
+        backend.close();
+        model.close();
+    }
+}
