@@ -25,8 +25,9 @@ inline constexpr float kErfc[9] = {0.21440959f,   0.213940993f, 0.203763396f,  0
                                   -0.159895957f, 0.362567335f, -0.261684984f, 0.0588496402f};
 
 // e^x: 0 below -87.3, infinity above 88.72, else within 1 unit in the last place or so. Cody-Waite reduction x = n ln 2 + r and the
-// polynomial of Cephes' expf; n comes from adding 1.5 * 2^23, which leaves it in the low bits too.
-template <class L>
+// polynomial of Cephes' expf; n comes from adding 1.5 * 2^23, which leaves it in the low bits too. kNotPositive: the caller knows that no x
+// is above 0, and saves a comparison; the same bits.
+template <class L, bool kNotPositive = false>
 [[gnu::always_inline]] inline typename L::Float exp(typename L::Float x) {
   using F = typename L::Float;
   F t = L::fma(x, L::set(1.44269504088896341f), L::set(12582912.0f));
@@ -42,7 +43,9 @@ template <class L>
   F e = L::add(L::fma(p, L::mul(r, r), r), L::set(1.0f));
   F y = L::add_exponent(e, t);
   y = L::select(L::less(x, L::set(-87.3f)), L::zero(), y);
-  y = L::select(L::less(L::set(88.72f), x), L::set(kInfinite), y);
+  if constexpr (!kNotPositive) {
+    y = L::select(L::less(L::set(88.72f), x), L::set(kInfinite), y);
+  }
   return L::select(L::is_nan(x), L::set(kQuietNan), y);
 }
 

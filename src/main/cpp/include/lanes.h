@@ -73,6 +73,8 @@ struct PortableLanes {
   static inline bool is_nan(float a) { return a != a; }
   // yes where the mask is set, else no.
   static inline float select(bool mask, float yes, float no) { return mask ? yes : no; }
+  // rows[i] lane j becomes rows[j] lane i; kWidth rows.
+  static inline void transpose(float *) {}
 };
 
 #if defined(__AVX2__) && defined(__FMA__)
@@ -148,6 +150,21 @@ struct Avx2Lanes {
   static inline __m256 less(__m256 a, __m256 b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
   static inline __m256 is_nan(__m256 a) { return _mm256_cmp_ps(a, a, _CMP_UNORD_Q); }
   static inline __m256 select(__m256 mask, __m256 yes, __m256 no) { return _mm256_blendv_ps(no, yes, mask); }
+  static inline void transpose(__m256 *rows) {
+    __m256 quads[8];  // quads[4g + c] holds, in half b, column 4b + c of rows 4g .. 4g + 3
+    for (int g = 0; g < 8; g += 4) {
+      __m256 low = _mm256_unpacklo_ps(rows[g], rows[g + 1]), low2 = _mm256_unpacklo_ps(rows[g + 2], rows[g + 3]);
+      __m256 high = _mm256_unpackhi_ps(rows[g], rows[g + 1]), high2 = _mm256_unpackhi_ps(rows[g + 2], rows[g + 3]);
+      quads[g] = _mm256_shuffle_ps(low, low2, 0x44);
+      quads[g + 1] = _mm256_shuffle_ps(low, low2, 0xEE);
+      quads[g + 2] = _mm256_shuffle_ps(high, high2, 0x44);
+      quads[g + 3] = _mm256_shuffle_ps(high, high2, 0xEE);
+    }
+    for (int c = 0; c < 4; c++) {
+      rows[c] = _mm256_permute2f128_ps(quads[c], quads[4 + c], 0x20);
+      rows[4 + c] = _mm256_permute2f128_ps(quads[c], quads[4 + c], 0x31);
+    }
+  }
 };
 
 #endif
@@ -213,6 +230,25 @@ struct Avx512Lanes {
   static inline __mmask16 less(__m512 a, __m512 b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
   static inline __mmask16 is_nan(__m512 a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
   static inline __m512 select(__mmask16 mask, __m512 yes, __m512 no) { return _mm512_mask_blend_ps(mask, no, yes); }
+  static inline void transpose(__m512 *rows) {
+    __m512 quads[16];  // quads[4g + c] holds, in quarter b, column 4b + c of rows 4g .. 4g + 3
+    for (int g = 0; g < 16; g += 4) {
+      __m512 low = _mm512_unpacklo_ps(rows[g], rows[g + 1]), low2 = _mm512_unpacklo_ps(rows[g + 2], rows[g + 3]);
+      __m512 high = _mm512_unpackhi_ps(rows[g], rows[g + 1]), high2 = _mm512_unpackhi_ps(rows[g + 2], rows[g + 3]);
+      quads[g] = _mm512_shuffle_ps(low, low2, 0x44);
+      quads[g + 1] = _mm512_shuffle_ps(low, low2, 0xEE);
+      quads[g + 2] = _mm512_shuffle_ps(high, high2, 0x44);
+      quads[g + 3] = _mm512_shuffle_ps(high, high2, 0xEE);
+    }
+    for (int c = 0; c < 4; c++) {
+      __m512 even = _mm512_shuffle_f32x4(quads[c], quads[4 + c], 0x88), even2 = _mm512_shuffle_f32x4(quads[8 + c], quads[12 + c], 0x88);
+      __m512 odd = _mm512_shuffle_f32x4(quads[c], quads[4 + c], 0xDD), odd2 = _mm512_shuffle_f32x4(quads[8 + c], quads[12 + c], 0xDD);
+      rows[c] = _mm512_shuffle_f32x4(even, even2, 0x88);
+      rows[4 + c] = _mm512_shuffle_f32x4(odd, odd2, 0x88);
+      rows[8 + c] = _mm512_shuffle_f32x4(even, even2, 0xDD);
+      rows[12 + c] = _mm512_shuffle_f32x4(odd, odd2, 0xDD);
+    }
+  }
 };
 
 #endif

@@ -145,9 +145,7 @@ inline float softmax_row(float *s, int64_t tokens, int64_t keys, float scale) {
   }
   for (int64_t j = 0; j < keys; j += 16) {
     for (int v = 0; v < kVectors; v++) {
-      F x = L::mul(L::load(s + j + v * L::kWidth), L::set(scale));
-      L::store(s + j + v * L::kWidth, x);
-      max[v] = L::max(max[v], x);
+      max[v] = L::max(max[v], L::load(s + j + v * L::kWidth));
     }
   }
   alignas(64) float lanes[16];
@@ -158,13 +156,15 @@ inline float softmax_row(float *s, int64_t tokens, int64_t keys, float scale) {
   for (int i = 1; i < 16; i++) {
     most = most > lanes[i] ? most : lanes[i];
   }
+  most = most * scale;  // the largest of the rounded products, because rounding keeps the order and scale is positive
   F sum[kVectors];
   for (int v = 0; v < kVectors; v++) {
     sum[v] = L::zero();
   }
   for (int64_t j = 0; j < keys; j += 16) {
     for (int v = 0; v < kVectors; v++) {
-      F e = canonical::exp<L>(L::sub(L::load(s + j + v * L::kWidth), L::set(most)));
+      F x = L::mul(L::load(s + j + v * L::kWidth), L::set(scale));
+      F e = canonical::exp<L, true>(L::sub(x, L::set(most)));
       L::store(s + j + v * L::kWidth, e);
       sum[v] = L::add(sum[v], e);
     }
@@ -213,21 +213,17 @@ void attention_pack(const AttentionCall &call, int64_t item) {
   for (int64_t at = 0; at < shape.keys; at += AttentionTile<L>::kColumns) {
     const int64_t width = panel_width<L>(shape.keys, at);
     float *panel = keys + at * call.depth;
-    for (int64_t j = 0; j < width; j++) {
-      if (at + j >= call.tokens) {
-        for (int64_t d = 0; d < call.depth; d++) {
-          panel[d * width + j] = 0.0f;
+    for (int64_t j = 0; j < width; j += L::kWidth) {
+      for (int64_t d = 0; d < call.depth; d += L::kWidth) {
+        typename L::Float square[L::kWidth];
+        const int64_t n = call.depth - d;
+        for (int i = 0; i < L::kWidth; i++) {
+          const int64_t token = at + j + i;
+          square[i] = token < call.tokens ? load_row<L>(head_row(call, image, head, 1, token), call.qkv.type, d, n) : L::zero();
         }
-        continue;
-      }
-      const void *k = head_row(call, image, head, 1, at + j);
-      if (call.qkv.type == kF32) {
-        for (int64_t d = 0; d < call.depth; d++) {
-          panel[d * width + j] = static_cast<const float *>(k)[d];
-        }
-      } else {
-        for (int64_t d = 0; d < call.depth; d++) {
-          panel[d * width + j] = PortableLanes::load_bf16(static_cast<const uint16_t *>(k) + d);
+        L::transpose(square);
+        for (int64_t i = 0; i < (n < L::kWidth ? n : L::kWidth); i++) {
+          L::store(panel + (d + i) * width + j, square[i]);
         }
       }
     }

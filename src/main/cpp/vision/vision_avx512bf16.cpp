@@ -99,10 +99,31 @@ int64_t thread_bytes(const AttentionCall &call) {
 inline void copy_pairs(const void *from, int32_t type, int64_t n, uint32_t *to) {
   for (int64_t d = 0; d < n; d += 16) {
     int64_t rest = n - d < 16 ? n - d : 16;
-    __m256i x = type == kF32 ? L::round_bf16(load_row<L>(from, type, d, rest))
+    __m256i x = type == kF32 ? reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(load_row<L>(from, type, d, rest)))
                              : _mm256_maskz_loadu_epi16(L::first_lanes(rest), static_cast<const uint16_t *>(from) + d);
     _mm256_storeu_si256(reinterpret_cast<__m256i *>(to + d / 2), x);
   }
+}
+
+// 16 pairs from element d of a row of n elements; what lies beyond is 0.
+inline __m512 load_pairs(const void *from, int32_t type, int64_t d, int64_t n) {
+  int64_t rest = n - d;
+  if (type == kBf16) {
+    __mmask32 mask = rest >= 32 ? 0xFFFFFFFFu : (1u << rest) - 1u;
+    return _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(mask, static_cast<const uint16_t *>(from) + d));
+  }
+  alignas(64) uint32_t words[16] = {};
+  copy_pairs(static_cast<const float *>(from) + d, type, rest < 32 ? rest : 32, words);
+  return _mm512_load_ps(words);
+}
+
+// n (at most 16) elements from element d of a row, one to a word.
+inline __m512i load_words(const void *from, int32_t type, int64_t d, int64_t n) {
+  if (type == kBf16) {
+    __mmask16 mask = n >= 16 ? static_cast<__mmask16>(0xFFFF) : L::first_lanes(n);
+    return _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, static_cast<const uint16_t *>(from) + d));
+  }
+  return _mm512_cvtepu16_epi32(L::round_bf16(load_row<L>(from, type, d, n)));
 }
 
 void pack(const AttentionCall &call, int64_t item) {
@@ -116,22 +137,17 @@ void pack(const AttentionCall &call, int64_t item) {
   for (int64_t at = 0; at < shape.keys; at += kColumns) {
     const int64_t width = panel_width<L>(shape.keys, at);
     uint32_t *panel = keys + at * depth_pairs;
-    for (int64_t j = 0; j < width; j++) {
-      if (at + j >= call.tokens) {
-        for (int64_t d = 0; d < depth_pairs; d++) {
-          panel[d * width + j] = 0;
+    for (int64_t j = 0; j < width; j += 16) {
+      for (int64_t d = 0; d < depth_pairs; d += 16) {
+        __m512 square[16];
+        for (int i = 0; i < 16; i++) {
+          const int64_t token = at + j + i;
+          square[i] = token < call.tokens ? load_pairs(head_row(call, image, head, 1, token), call.qkv.type, 2 * d, call.depth)
+                                          : _mm512_setzero_ps();
         }
-        continue;
-      }
-      const void *k = head_row(call, image, head, 1, at + j);
-      alignas(64) uint32_t words[8];
-      for (int64_t d = 0; d < depth_pairs; d += 8) {
-        int64_t rest = depth_pairs - d < 8 ? depth_pairs - d : 8;
-        const void *part = call.qkv.type == kF32 ? static_cast<const void *>(static_cast<const float *>(k) + 2 * d)
-                                                 : static_cast<const void *>(static_cast<const uint16_t *>(k) + 2 * d);
-        copy_pairs(part, call.qkv.type, call.depth - 2 * d < 16 ? call.depth - 2 * d : 16, words);
-        for (int64_t i = 0; i < rest; i++) {
-          panel[(d + i) * width + j] = words[i];
+        L::transpose(square);
+        for (int64_t i = 0; i < (depth_pairs - d < 16 ? depth_pairs - d : 16); i++) {
+          _mm512_storeu_ps(panel + (d + i) * width + j, square[i]);
         }
       }
     }
@@ -147,9 +163,9 @@ void pack(const AttentionCall &call, int64_t item) {
         __m512i low = _mm512_setzero_si512();
         __m512i high = _mm512_setzero_si512();
         if (n > 0) {
-          low = _mm512_cvtepu16_epi32(L::round_bf16(load_row<L>(even, call.qkv.type, at + d, n)));
+          low = load_words(even, call.qkv.type, at + d, n);
           if (odd != nullptr) {
-            high = _mm512_cvtepu16_epi32(L::round_bf16(load_row<L>(odd, call.qkv.type, at + d, n)));
+            high = load_words(odd, call.qkv.type, at + d, n);
           }
         }
         _mm512_storeu_si512(to + d, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
