@@ -1,5 +1,6 @@
 // rANS in C++: every instruction set decodes what the encoder made, damage is noticed wherever it is, and arbitrary bytes stay harmless.
 // The fuzzer at the end runs for COMNECK_FUZZ_SECONDS; under the sanitizers a read outside of the payload's memory ends the program.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
@@ -138,6 +139,35 @@ void check_bad_tables() {
   CHECK_EQ(pack_tables(0, &shift, &first, &count, frequency, &packed), COMNECK_MISUSE);
 }
 
+// The kernels themselves, for every number of substreams: payloads of one substream never reach the wide ones.
+void check_kernels() {
+  Random random{4};
+  const DecodeRounds kernels[] = {decode_rounds_avx2, decode_rounds_avx512};
+  std::vector<uint16_t> words(kMaxSubstreams * kPaddingWords);
+  for (uint16_t &word : words) word = static_cast<uint16_t>(random.next());
+  for (int32_t substreams = 1; substreams <= kMaxSubstreams; substreams++) {
+    RansLanes start;
+    for (int32_t i = 0; i < kMaxSubstreams * kLanes; i++) start.state[i] = static_cast<uint32_t>(random.next()) | 1u << 16;
+    for (int32_t s = 0; s < kMaxSubstreams; s++) start.word[s] = words.data() + s * kPaddingWords;
+    const int64_t stride = substreams * kLanes + random.below(3) * kLanes;
+    std::vector<uint8_t> indices(static_cast<size_t>(stride * kRounds));
+    for (uint8_t &index : indices) index = static_cast<uint8_t>(random.below(64));
+    std::vector<int16_t> expected(indices.size(), 77);
+    RansLanes expected_lanes = start;
+    const bool slow = decode_rounds_portable(&expected_lanes, substreams, stride, tables().entries.data(), indices.data(),
+                                             expected.data(), kRounds);
+    for (int k = 0; k < 2; k++) {
+      if (rans_isa(kIsaAvx2 + k) != kIsaAvx2 + k) continue;
+      RansLanes lanes = start;
+      std::vector<int16_t> out(indices.size(), 77);
+      CHECK_EQ(kernels[k](&lanes, substreams, stride, tables().entries.data(), indices.data(), out.data(), kRounds), slow);
+      CHECK(out == expected);
+      CHECK(std::memcmp(lanes.state, expected_lanes.state, sizeof lanes.state) == 0);
+      CHECK(std::equal(lanes.word, lanes.word + kMaxSubstreams, expected_lanes.word));
+    }
+  }
+}
+
 // Payloads of random bytes, and good payloads with random changes: all instruction sets give the same verdict and the same symbols.
 void fuzz() {
   Random random{static_cast<uint64_t>(std::chrono::system_clock::now().time_since_epoch().count())};
@@ -207,8 +237,17 @@ void fuzz() {
 }  // namespace
 
 int main() {
+  check_kernels();
   CHECK_EQ(crc32c(0, "123456789", 9), 0xE3069283u);
   CHECK_EQ(crc32c(crc32c(0, "1234", 4), "56789", 5), 0xE3069283u);
+  std::vector<uint8_t> long_text(5000);
+  uint32_t byte_by_byte = 0;
+  for (size_t i = 0; i < long_text.size(); i++) {
+    long_text[i] = static_cast<uint8_t>(i * i * 31 + i / 7);
+    byte_by_byte = crc32c(byte_by_byte, &long_text[i], 1);
+    if (i % 97 == 0) CHECK_EQ(crc32c(0, long_text.data(), static_cast<int64_t>(i) + 1), byte_by_byte);
+  }
+  CHECK_EQ(crc32c(0, long_text.data(), 5000), byte_by_byte);
   check_bad_tables();
   check_round_trips();
   check_extremes();

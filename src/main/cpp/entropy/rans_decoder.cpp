@@ -34,10 +34,11 @@ bool read_varint(const uint8_t *payload, int64_t bytes, int64_t *at, int64_t *va
 
 RansDecoder::RansDecoder(int32_t isa) : lanes_{} {
   switch (rans_isa(isa)) {
-    case kIsaAvx512: decode_rounds_ = decode_rounds_avx512; break;
-    case kIsaAvx2: decode_rounds_ = decode_rounds_avx2; break;
-    default: decode_rounds_ = decode_rounds_portable; break;
+    case kIsaAvx512: decode_wide_ = decode_rounds_avx512; break;
+    case kIsaAvx2: decode_wide_ = decode_rounds_avx2; break;
+    default: decode_wide_ = decode_rounds_portable; break;
   }
+  decode_rounds_ = decode_wide_;
   damaged(-1, "no payload was handed over");
 }
 
@@ -68,6 +69,8 @@ int32_t RansDecoder::start(const uint8_t *payload, int64_t bytes) {
 int32_t RansDecoder::read_head(const uint8_t *payload, int64_t bytes) {
   if (bytes <= 0) return damaged(0, "the payload is empty");
   substreams_ = (payload[0] & 0x1F) + 1;
+  // One register in flight waits for its gathers; eight scalar lanes overlap better (1.2 to 1.3 times on Zen 4).
+  decode_rounds_ = substreams_ == 1 ? decode_rounds_portable : decode_wide_;
   if ((payload[0] & 0xE0) != 0) return damaged(0, "the payload's first byte has bits that must be 0");
   int64_t at = 1;
   int64_t bit_bytes;
@@ -163,10 +166,16 @@ int32_t RansDecoder::settle(const RansTables &tables, const uint8_t *indices, in
     }
   }
   if (slow) {
-    for (int64_t i = 0; i < count; i++) {
-      if (symbols[i] < kSlowEnd) {
-        const int32_t status = settle_slow(tables, indices[i], symbols[i] - kSlowMark, symbols + i);
-        if (status != COMNECK_OK) return status;
+    constexpr int64_t kChunk = 64;  // slow symbols are rare: look at many at once
+    for (int64_t at = 0; at < count; at += kChunk) {
+      const int64_t end = std::min(count, at + kChunk);
+      int32_t any = 0;
+      for (int64_t i = at; i < end; i++) any |= symbols[i] < kSlowEnd ? 1 : 0;
+      for (int64_t i = at; any != 0 && i < end; i++) {
+        if (symbols[i] < kSlowEnd) {
+          const int32_t status = settle_slow(tables, indices[i], symbols[i] - kSlowMark, symbols + i);
+          if (status != COMNECK_OK) return status;
+        }
       }
     }
   }

@@ -41,7 +41,8 @@ class RansDecoder {
   int32_t settle_slow(const RansTables &tables, int32_t table, int32_t slot, int16_t *symbol);
   int64_t word_offset(int32_t s) const { return words_offset_[s] + 2 * (lanes_.word[s] - words_.data() - words_start_[s]); }
 
-  DecodeRounds decode_rounds_;
+  DecodeRounds decode_wide_;    // of the instruction set
+  DecodeRounds decode_rounds_;  // of this payload
   RansLanes lanes_;
   int32_t substreams_ = 1;
   bool ready_ = false;

@@ -80,11 +80,12 @@ bool decode_rounds_avx2(RansLanes *lanes, int32_t substreams, int64_t stride, co
   for (; s + 4 <= substreams; s += 4) {
     any = _mm256_or_si256(any, decode<4>(lanes, s, stride, entries, indices, symbols, rounds));
   }
-  if (s + 2 <= substreams) {
-    any = _mm256_or_si256(any, decode<2>(lanes, s, stride, entries, indices, symbols, rounds));
-    s += 2;
+  switch (substreams - s) {
+    case 3: any = _mm256_or_si256(any, decode<3>(lanes, s, stride, entries, indices, symbols, rounds)); break;
+    case 2: any = _mm256_or_si256(any, decode<2>(lanes, s, stride, entries, indices, symbols, rounds)); break;
+    case 1: any = _mm256_or_si256(any, decode<1>(lanes, s, stride, entries, indices, symbols, rounds)); break;
+    default: break;
   }
-  if (s < substreams) any = _mm256_or_si256(any, decode<1>(lanes, s, stride, entries, indices, symbols, rounds));
   return _mm256_testz_si256(any, any) == 0;
 }
 

@@ -1,4 +1,4 @@
-// Two substreams in a register, two or four registers in flight; what is left over takes half a register.
+// Two substreams in a register, two or four registers in flight; up to three that are left over take half a register each.
 #include <immintrin.h>
 
 #include "entropy/rans_lanes.h"
@@ -57,35 +57,46 @@ inline bool decode(RansLanes *lanes, int32_t from, int64_t stride, const uint32_
   return any != 0;
 }
 
-inline bool decode_single(RansLanes *lanes, int32_t s, int64_t stride, const uint32_t *entries, const uint8_t *indices,
+// N half registers of one substream each.
+template <int N>
+inline bool decode_halves(RansLanes *lanes, int32_t from, int64_t stride, const uint32_t *entries, const uint8_t *indices,
                           int16_t *symbols, int32_t rounds) {
   const __m256i low12 = _mm256_set1_epi32(4095);
   const __m256i slow_end = _mm256_set1_epi32(-127 * (1 << 24));
   const __m256i slow_mark = _mm256_set1_epi32(kSlowMark);
   const __m256i lowest = _mm256_set1_epi32(1 << 16);
-  __m256i x = _mm256_load_si256(reinterpret_cast<const __m256i *>(lanes->state + s * kLanes));
-  const uint16_t *word = lanes->word[s];
+  __m256i x[N];
+  const uint16_t *word[N];
+  for (int j = 0; j < N; j++) {
+    x[j] = _mm256_load_si256(reinterpret_cast<const __m256i *>(lanes->state + (from + j) * kLanes));
+    word[j] = lanes->word[from + j];
+  }
   unsigned any = 0;
   for (int32_t r = 0; r < rounds; r++) {
-    const int64_t at = r * stride + s * kLanes;
-    const __m256i table = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(indices + at)));
-    const __m256i slot = _mm256_and_si256(x, low12);
-    const __m256i entry = _mm256_i32gather_epi32(reinterpret_cast<const int *>(entries),
-                                                 _mm256_or_si256(_mm256_slli_epi32(table, 12), slot), 4);
-    const __m256i frequency = _mm256_and_si256(_mm256_srli_epi32(entry, 12), low12);
-    const __m256i next = _mm256_add_epi32(_mm256_mullo_epi32(frequency, _mm256_srli_epi32(x, 12)),
-                                          _mm256_and_si256(entry, low12));
-    const __mmask8 refill = _mm256_cmplt_epu32_mask(next, lowest);
-    const __m256i words = _mm256_maskz_expand_epi32(refill, words_of(word));
-    word += __builtin_popcount(refill);
-    x = _mm256_mask_or_epi32(next, refill, _mm256_slli_epi32(next, 16), words);
-    const __mmask8 slow = _mm256_cmplt_epi32_mask(entry, slow_end);
-    any |= slow;
-    const __m256i value = _mm256_mask_or_epi32(_mm256_srai_epi32(entry, 24), slow, slot, slow_mark);
-    _mm_storeu_si128(reinterpret_cast<__m128i *>(symbols + at), _mm256_cvtepi32_epi16(value));
+    const int64_t at = r * stride + from * kLanes;
+    for (int j = 0; j < N; j++) {
+      const __m256i table =
+          _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(indices + at + j * kLanes)));
+      const __m256i slot = _mm256_and_si256(x[j], low12);
+      const __m256i entry = _mm256_i32gather_epi32(reinterpret_cast<const int *>(entries),
+                                                   _mm256_or_si256(_mm256_slli_epi32(table, 12), slot), 4);
+      const __m256i frequency = _mm256_and_si256(_mm256_srli_epi32(entry, 12), low12);
+      const __m256i next = _mm256_add_epi32(_mm256_mullo_epi32(frequency, _mm256_srli_epi32(x[j], 12)),
+                                            _mm256_and_si256(entry, low12));
+      const __mmask8 refill = _mm256_cmplt_epu32_mask(next, lowest);
+      const __m256i words = _mm256_maskz_expand_epi32(refill, words_of(word[j]));
+      word[j] += __builtin_popcount(refill);
+      x[j] = _mm256_mask_or_epi32(next, refill, _mm256_slli_epi32(next, 16), words);
+      const __mmask8 slow = _mm256_cmplt_epi32_mask(entry, slow_end);
+      any |= slow;
+      const __m256i value = _mm256_mask_or_epi32(_mm256_srai_epi32(entry, 24), slow, slot, slow_mark);
+      _mm_storeu_si128(reinterpret_cast<__m128i *>(symbols + at + j * kLanes), _mm256_cvtepi32_epi16(value));
+    }
   }
-  _mm256_store_si256(reinterpret_cast<__m256i *>(lanes->state + s * kLanes), x);
-  lanes->word[s] = word;
+  for (int j = 0; j < N; j++) {
+    _mm256_store_si256(reinterpret_cast<__m256i *>(lanes->state + (from + j) * kLanes), x[j]);
+    lanes->word[from + j] = word[j];
+  }
   return any != 0;
 }
 
@@ -100,12 +111,12 @@ bool decode_rounds_avx512(RansLanes *lanes, int32_t substreams, int64_t stride, 
     slow |= decode<2>(lanes, s, stride, entries, indices, symbols, rounds);
     s += 4;
   }
-  if (s + 2 <= substreams) {
-    slow |= decode<1>(lanes, s, stride, entries, indices, symbols, rounds);
-    s += 2;
+  switch (substreams - s) {
+    case 3: return slow | decode_halves<3>(lanes, s, stride, entries, indices, symbols, rounds);
+    case 2: return slow | decode_halves<2>(lanes, s, stride, entries, indices, symbols, rounds);
+    case 1: return slow | decode_halves<1>(lanes, s, stride, entries, indices, symbols, rounds);
+    default: return slow;
   }
-  if (s < substreams) slow |= decode_single(lanes, s, stride, entries, indices, symbols, rounds);
-  return slow;
 }
 
 }  // namespace comneck
