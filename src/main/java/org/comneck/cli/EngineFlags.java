@@ -1,0 +1,39 @@
+package org.comneck.cli;
+
+import java.nio.file.Path;
+import org.comneck.backend.Precision;
+import org.comneck.engine.EngineOptions;
+import org.comneck.engine.NativeEngine;
+import picocli.CommandLine.Option;
+
+/** Options of every verb that opens a model. */
+final class EngineFlags {
+    @Option(
+            names = "--model",
+            paramLabel = "FILE",
+            description = "Model file; without it the one that comes with the program.")
+    private Path model;
+
+    @Option(
+            names = "--backend",
+            paramLabel = "NAME",
+            description = "auto, cpu or reference; default ${DEFAULT-VALUE}. Same bits in f32.")
+    private String backend = EngineOptions.DEFAULT.backend();
+
+    @Option(
+            names = "--threads",
+            paramLabel = "N",
+            description = "Threads; default ${DEFAULT-VALUE}, all processors. Same bits in f32.")
+    private int threads = EngineOptions.DEFAULT.threads();
+
+    @Option(
+            names = "--precision",
+            paramLabel = "NAME",
+            description = "Arithmetic of transforms, neck and encoder: f32 or bf16; default ${DEFAULT-VALUE}.")
+    private Precision precision = EngineOptions.DEFAULT.precision();
+
+    NativeEngine open() {
+        EngineOptions options = new EngineOptions(backend, threads, precision);
+        return model == null ? NativeEngine.openDefault(options) : NativeEngine.open(model, options);
+    }
+}
