@@ -54,7 +54,8 @@ uint64_t checksum(const std::vector<float> &y) {
   return h;
 }
 
-void same_bits(const char *what, const std::vector<float> &x, const std::vector<float> &expected, const std::vector<float> &got) {
+void same_bits(const char *what, const std::vector<float> &x, const std::vector<float> &expected,
+               const std::vector<float> &got) {
   for (size_t i = 0; i < x.size(); i++) {
     uint32_t a = std::bit_cast<uint32_t>(expected[i]);
     uint32_t b = std::bit_cast<uint32_t>(got[i]);
@@ -68,7 +69,8 @@ void same_bits(const char *what, const std::vector<float> &x, const std::vector<
 
 // Largest error over a range, against double precision.
 template <class Exact>
-void accurate(const char *name, FunctionCode function, double low, double high, double relative, double absolute, Exact exact) {
+void accurate(const char *name, FunctionCode function, double low, double high, double relative, double absolute,
+              Exact exact) {
   std::vector<float> x, y(200001);
   for (int i = 0; i <= 200000; i++) {
     x.push_back(static_cast<float>(low + (high - low) * i / 200000));
@@ -125,9 +127,12 @@ int main() {
   auto sigmoid = [](double v) { return 1 / (1 + std::exp(-v)); };
   accurate("exp", FunctionCode::EXP, -87.3, 88.72, 1.2e-7, 0, [](double v) { return std::exp(v); });
   accurate("sigmoid", FunctionCode::SIGMOID, -80, 80, 3e-7, 0, sigmoid);
-  accurate("quickGelu", FunctionCode::QUICK_GELU, -10, 10, 2e-6, 1e-37, [&](double v) { return v * sigmoid(1.702 * v); });
+  accurate("quickGelu", FunctionCode::QUICK_GELU, -10, 10, 2e-6, 1e-37,
+           [&](double v) { return v * sigmoid(1.702 * v); });
   accurate("erf", FunctionCode::ERF, -10, 10, 0, 4e-7, [](double v) { return std::erf(v); });
-  accurate("gelu", FunctionCode::GELU, -5, 8, 1e-6, 1e-37, [](double v) { return v / 2 * std::erfc(-v / std::sqrt(2.0)); });
-  accurate("gelu", FunctionCode::GELU, -12, 12, 8e-6, 1e-37, [](double v) { return v / 2 * std::erfc(-v / std::sqrt(2.0)); });
+  accurate("gelu", FunctionCode::GELU, -5, 8, 1e-6, 1e-37,
+           [](double v) { return v / 2 * std::erfc(-v / std::sqrt(2.0)); });
+  accurate("gelu", FunctionCode::GELU, -12, 12, 8e-6, 1e-37,
+           [](double v) { return v / 2 * std::erfc(-v / std::sqrt(2.0)); });
   return 0;
 }

@@ -1,5 +1,6 @@
-// Row-wise operations and attention: every instruction set gives the bits of a plain loop written here from the definition, on ragged
-// shapes, views with a stride, hard values, in place, and whatever the split of the work; nothing outside the rows is touched.
+// Row-wise operations and attention: every instruction set gives the bits of a plain loop written here from the
+// definition, on ragged shapes, views with a stride, hard values, in place, and whatever the split of the work; nothing
+// outside the rows is touched.
 #include "vision/vision.h"
 
 #include <algorithm>
@@ -72,7 +73,11 @@ float hard_value() {
 // Rows of floats with a stride, and a copy of them as bf16. Filled with poison first.
 struct Matrix {
   Matrix(int64_t row_count, int64_t channel_count, int64_t row_stride, int32_t element_type)
-      : rows(row_count), channels(channel_count), stride(row_stride), type(element_type), bytes(static_cast<size_t>(size())) {
+      : rows(row_count),
+        channels(channel_count),
+        stride(row_stride),
+        type(element_type),
+        bytes(static_cast<size_t>(size())) {
     std::fill(bytes.begin(), bytes.end(), static_cast<char>(0xA5));
   }
 
@@ -221,7 +226,8 @@ void test_element_wise() {
       const int32_t type_b = types & 2 ? kBf16 : kF32;
       const int32_t type_out = types & 4 ? kBf16 : kF32;
       const int64_t images = 2, positions = 5, rows = images * positions;
-      Matrix a(rows, channels, channels + 1, type_a), b(rows, channels, channels, type_b), x(rows, channels, channels + 2, type_a);
+      Matrix a(rows, channels, channels + 1, type_a), b(rows, channels, channels, type_b),
+          x(rows, channels, channels + 2, type_a);
       a.fill(hard_value);
       b.fill(hard_value);
       x.fill(hard_value);
@@ -241,9 +247,10 @@ void test_element_wise() {
       };
 
       each([&](int64_t r, int64_t c) { return std::fma(a.at(r, c), canonical::sigmoid<P>(b.at(r, c)), x.at(r, c)); });
-      everywhere("gate" + name, expected, before, [&](const VisionKernels &kernels, Matrix &y, int64_t first, int64_t count) {
-        kernels.gate({a.view(), b.view(), x.view(), y.out(), channels}, first, count);
-      });
+      everywhere("gate" + name, expected, before,
+                 [&](const VisionKernels &kernels, Matrix &y, int64_t first, int64_t count) {
+                   kernels.gate({a.view(), b.view(), x.view(), y.out(), channels}, first, count);
+                 });
       if (type_out == type_a) {  // in place: the destination is x
         Matrix gated = x;
         for (int64_t r = 0; r < rows; r++) {
@@ -251,29 +258,33 @@ void test_element_wise() {
             gated.set(r, c, expected.at(r, c));
           }
         }
-        everywhere("gate in place" + name, gated, x, [&](const VisionKernels &kernels, Matrix &y, int64_t first, int64_t count) {
-          kernels.gate({a.view(), b.view(), y.view(), y.out(), channels}, first, count);
-        });
+        everywhere("gate in place" + name, gated, x,
+                   [&](const VisionKernels &kernels, Matrix &y, int64_t first, int64_t count) {
+                     kernels.gate({a.view(), b.view(), y.view(), y.out(), channels}, first, count);
+                   });
       }
 
       each([&](int64_t r, int64_t c) { return a.at(r, c) + b.at(r, c); });
-      everywhere("add" + name, expected, before, [&](const VisionKernels &kernels, Matrix &y, int64_t first, int64_t count) {
-        kernels.add({a.view(), b.view(), y.out(), channels}, first, count);
-      });
+      everywhere("add" + name, expected, before,
+                 [&](const VisionKernels &kernels, Matrix &y, int64_t first, int64_t count) {
+                   kernels.add({a.view(), b.view(), y.out(), channels}, first, count);
+                 });
 
       Matrix gains(images, channels, channels + 3, kF32);
       gains.fill(hard_value);
       each([&](int64_t r, int64_t c) { return a.at(r, c) * gains.at(r / positions, c); });
-      everywhere("scale" + name, expected, before, [&](const VisionKernels &kernels, Matrix &y, int64_t first, int64_t count) {
-        std::vector<float> factors(gains.bytes.size() / 4);
-        std::memcpy(factors.data(), gains.bytes.data(), gains.bytes.size());
-        kernels.scale({a.view(), y.out(), factors.data(), gains.stride, positions, channels}, first, count);
-      });
+      everywhere("scale" + name, expected, before,
+                 [&](const VisionKernels &kernels, Matrix &y, int64_t first, int64_t count) {
+                   std::vector<float> factors(gains.bytes.size() / 4);
+                   std::memcpy(factors.data(), gains.bytes.data(), gains.bytes.size());
+                   kernels.scale({a.view(), y.out(), factors.data(), gains.stride, positions, channels}, first, count);
+                 });
 
       each([&](int64_t r, int64_t c) { return b.at(r, c); });
-      everywhere("copy" + name, expected, before, [&](const VisionKernels &kernels, Matrix &y, int64_t first, int64_t count) {
-        kernels.copy({b.view(), y.out(), rows, rows, 0, channels}, first, count);
-      });
+      everywhere("copy" + name, expected, before,
+                 [&](const VisionKernels &kernels, Matrix &y, int64_t first, int64_t count) {
+                   kernels.copy({b.view(), y.out(), rows, rows, 0, channels}, first, count);
+                 });
 
       // tokens 2 and 3 of each image
       Matrix few_before(images * 2, channels, channels, type_out);
@@ -283,9 +294,10 @@ void test_element_wise() {
           few.set(r, c, a.at(r / 2 * positions + 2 + r % 2, c));
         }
       }
-      everywhere("select" + name, few, few_before, [&](const VisionKernels &kernels, Matrix &y, int64_t first, int64_t count) {
-        kernels.copy({a.view(), y.out(), positions, 2, 2, channels}, first, count);
-      });
+      everywhere("select" + name, few, few_before,
+                 [&](const VisionKernels &kernels, Matrix &y, int64_t first, int64_t count) {
+                   kernels.copy({a.view(), y.out(), positions, 2, 2, channels}, first, count);
+                 });
 
       for (int64_t shift : {0, 1}) {
         const int64_t tokens = positions + shift;
@@ -305,9 +317,11 @@ void test_element_wise() {
             put.set(r, c, v + table[static_cast<size_t>(t * channels + c)]);
           }
         }
-        everywhere("embed" + name, put, put_before, [&](const VisionKernels &kernels, Matrix &y, int64_t first, int64_t count) {
-          kernels.embed({b.view(), y.out(), shift ? token.data() : nullptr, table.data(), tokens, channels}, first, count);
-        });
+        everywhere("embed" + name, put, put_before,
+                   [&](const VisionKernels &kernels, Matrix &y, int64_t first, int64_t count) {
+                     kernels.embed({b.view(), y.out(), shift ? token.data() : nullptr, table.data(), tokens, channels},
+                                   first, count);
+                   });
       }
     }
   }
@@ -327,12 +341,14 @@ void test_pixels() {
     Matrix expected = before;
     for (int64_t r = 0; r < 256; r++) {
       for (int64_t c = 0; c < 3; c++) {
-        expected.set(r, c, (static_cast<float>(pixels[static_cast<size_t>(r * 4 + c)]) / 255.0f - mean[c]) / deviation[c]);
+        expected.set(r, c,
+                     (static_cast<float>(pixels[static_cast<size_t>(r * 4 + c)]) / 255.0f - mean[c]) / deviation[c]);
       }
     }
-    everywhere("normalize", expected, before, [&](const VisionKernels &kernels, Matrix &y, int64_t first, int64_t count) {
-      kernels.normalize({pixels.data(), 4, y.out(), table.data(), 3}, first, count);
-    });
+    everywhere("normalize", expected, before,
+               [&](const VisionKernels &kernels, Matrix &y, int64_t first, int64_t count) {
+                 kernels.normalize({pixels.data(), 4, y.out(), table.data(), 3}, first, count);
+               });
 
     Matrix x(256, 3, 5, type);
     x.fill([] { return 0.5f + random_value(); });
@@ -348,7 +364,8 @@ void test_pixels() {
         for (int64_t c = 0; c < 3; c++) {
           float v = x.at(r, c);
           v = v > 0 ? std::min(v, 1.0f) : 0.0f;
-          CHECK_EQ(static_cast<int>(out[static_cast<size_t>(r * 4 + c)]), static_cast<int>(std::floor(v * 255.0f + 0.5f)));
+          CHECK_EQ(static_cast<int>(out[static_cast<size_t>(r * 4 + c)]),
+                   static_cast<int>(std::floor(v * 255.0f + 0.5f)));
         }
         CHECK_EQ(static_cast<int>(out[static_cast<size_t>(r * 4 + 3)]), 0xA5);
       }
@@ -373,9 +390,11 @@ void attend_all(const AttentionKernels &kernels, AttentionCall call, bool revers
   }
 }
 
-void test_attention(int64_t images, int64_t tokens, int64_t heads, int64_t depth, int32_t type, int32_t out_type, float spread) {
+void test_attention(int64_t images, int64_t tokens, int64_t heads, int64_t depth, int32_t type, int32_t out_type,
+                    float spread) {
   const int64_t width = heads * depth;
-  const std::string name = "attention of " + std::to_string(tokens) + " tokens, " + std::to_string(heads) + " x " + std::to_string(depth);
+  const std::string name =
+      "attention of " + std::to_string(tokens) + " tokens, " + std::to_string(heads) + " x " + std::to_string(depth);
   const float scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(depth)));
   Matrix qkv(images * tokens, 3 * width, 3 * width + 7, type);
   qkv.fill([&] { return spread == 0 ? hard_value() : spread * random_value(); });
@@ -437,11 +456,13 @@ void test_attention(int64_t images, int64_t tokens, int64_t heads, int64_t depth
   for (const Isa &isa : available()) {
     for (bool reverse : {false, true}) {
       Matrix got = before;
-      attend_all(isa.kernels->attention, {qkv.view(), got.out(), images, tokens, heads, depth, scale, nullptr}, reverse);
+      attend_all(isa.kernels->attention, {qkv.view(), got.out(), images, tokens, heads, depth, scale, nullptr},
+                 reverse);
       same_bytes(name + ", " + isa.name, expected, got);
     }
     Matrix got = before;
-    attend_all(isa.kernels->attention_bf16, {qkv.view(), got.out(), images, tokens, heads, depth, scale, nullptr}, false);
+    attend_all(isa.kernels->attention_bf16, {qkv.view(), got.out(), images, tokens, heads, depth, scale, nullptr},
+               false);
     if (spread != 0) {
       double e = error(got);
       if (!(e < 8e-3)) {
@@ -475,7 +496,8 @@ int main() {
   test_pixels();
   for (int64_t tokens : {1, 2, 15, 16, 17, 31, 49}) {
     for (int64_t depth : {1, 3, 8, 16, 33, 64}) {
-      test_attention(1 + tokens % 2, tokens, 1 + depth % 3, depth, tokens % 3 ? kF32 : kBf16, depth % 2 ? kBf16 : kF32, 1.5f);
+      test_attention(1 + tokens % 2, tokens, 1 + depth % 3, depth, tokens % 3 ? kF32 : kBf16, depth % 2 ? kBf16 : kF32,
+                     1.5f);
       test_attention(1, tokens, 2, depth, kF32, kF32, 0.0f);
     }
   }

@@ -1,15 +1,15 @@
-// Transcendental functions as fixed sequences of IEEE binary32 operations: the same bits in every lane, on every instruction set, and
-// in Java (org.comneck.backend.reference.CanonicalMath is the twin, line by line). docs/arithmetic.md is the definition in words.
+// Transcendental functions as fixed sequences of IEEE binary32 operations: the same bits in every lane, on every
+// instruction set, and in Java (org.comneck.backend.reference.CanonicalMath is the twin, line by line).
+// docs/arithmetic.md is the definition in words.
 //
 //   template <class Lanes>                   PortableLanes, Avx2Lanes or Avx512Lanes of lanes.h
 //   Lanes::Float exp(Lanes::Float x)         e^x
 //   ... sigmoid, quick_gelu, erf, gelu, relu
 //
-// A NaN gives the one quiet NaN 0x7FC00000 (relu gives 0): which operand's payload survives an addition is up to the compiler's order
-// of operands, so no payload may get that far.
+// A NaN gives the one quiet NaN 0x7FC00000 (relu gives 0): which operand's payload survives an addition is up to the
+// compiler's order of operands, so no payload may get that far.
 #ifndef COMNECK_CANONICAL_MATH_H
 #define COMNECK_CANONICAL_MATH_H
-
 
 #include "lanes.h"
 
@@ -20,13 +20,14 @@ namespace canonical {
 inline constexpr float kQuietNan = __builtin_bit_cast(float, 0x7FC00000u);
 inline constexpr float kInfinite = __builtin_bit_cast(float, 0x7F800000u);
 
-// p(t) of erfc(a) = t * p(t) * e^(-a^2), t = 1 / (1 + 0.38 a): relative minimax for 0 <= a <= 9.4, error 2e-8 before rounding.
+// p(t) of erfc(a) = t * p(t) * e^(-a^2), t = 1 / (1 + 0.38 a): relative minimax for 0 <= a <= 9.4, error 2e-8 before
+// rounding.
 inline constexpr float kErfc[9] = {0.21440959f,   0.213940993f, 0.203763396f,  0.139171451f, 0.228878587f,
-                                  -0.159895957f, 0.362567335f, -0.261684984f, 0.0588496402f};
+                                   -0.159895957f, 0.362567335f, -0.261684984f, 0.0588496402f};
 
-// e^x: 0 below -87.3, infinity above 88.72, else within 1 unit in the last place or so. Cody-Waite reduction x = n ln 2 + r and the
-// polynomial of Cephes' expf; n comes from adding 1.5 * 2^23, which leaves it in the low bits too. kNotPositive: the caller knows that no x
-// is above 0, and saves a comparison; the same bits.
+// e^x: 0 below -87.3, infinity above 88.72, else within 1 unit in the last place or so. Cody-Waite reduction x = n ln 2
+// + r and the polynomial of Cephes' expf; n comes from adding 1.5 * 2^23, which leaves it in the low bits too.
+// kNotPositive: the caller knows that no x is above 0, and saves a comparison; the same bits.
 template <class L, bool kNotPositive = false>
 [[gnu::always_inline]] inline typename L::Float exp(typename L::Float x) {
   using F = typename L::Float;
@@ -83,7 +84,8 @@ template <class L>
   return L::select(L::is_nan(x), L::set(kQuietNan), L::copy_sign(y, x));
 }
 
-// x * Phi(x) = x/2 * (1 + erf(x / sqrt 2)), by erfc on the negative side, where 1 + erf would cancel. x is at least -100, as above.
+// x * Phi(x) = x/2 * (1 + erf(x / sqrt 2)), by erfc on the negative side, where 1 + erf would cancel. x is at least
+// -100, as above.
 template <class L>
 [[gnu::always_inline]] inline typename L::Float gelu(typename L::Float x) {
   using F = typename L::Float;

@@ -1,10 +1,10 @@
-// Lanes: one name for the float vectors of every instruction set, so that an operation is written once as a template and compiled
-// three times. PortableLanes has 1 lane, Avx2Lanes 8, Avx512Lanes 16. Each function is one IEEE binary32 operation in every lane (or
-// moves bits), so a template that uses nothing else gives the same bits whatever the width.
+// Lanes: one name for the float vectors of every instruction set, so that an operation is written once as a template
+// and compiled three times. PortableLanes has 1 lane, Avx2Lanes 8, Avx512Lanes 16. Each function is one IEEE binary32
+// operation in every lane (or moves bits), so a template that uses nothing else gives the same bits whatever the width.
 //
-// Everything lies in an unnamed namespace on purpose, and calls builtins instead of the inline functions of std: a translation unit
-// compiled for AVX-512 must never lend its copy of an inline function to the portable one, as the linker would do with a shared
-// definition.
+// Everything lies in an unnamed namespace on purpose, and calls builtins instead of the inline functions of std: a
+// translation unit compiled for AVX-512 must never lend its copy of an inline function to the portable one, as the
+// linker would do with a shared definition.
 #ifndef COMNECK_LANES_H
 #define COMNECK_LANES_H
 
@@ -34,7 +34,9 @@ struct PortableLanes {
       *p = x;
     }
   }
-  static inline float load_bf16(const uint16_t *p) { return __builtin_bit_cast(float, static_cast<uint32_t>(*p) << 16); }
+  static inline float load_bf16(const uint16_t *p) {
+    return __builtin_bit_cast(float, static_cast<uint32_t>(*p) << 16);
+  }
   static inline float load_bf16_part(const uint16_t *p, int64_t n) { return n > 0 ? load_bf16(p) : 0.0f; }
   // Rounds to nearest even; a NaN keeps its sign and upper payload and becomes quiet.
   static inline void store_bf16(uint16_t *p, float x) {
@@ -63,7 +65,7 @@ struct PortableLanes {
   static inline float abs(float a) { return __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, a) & 0x7FFFFFFFu); }
   static inline float copy_sign(float magnitude, float sign) {
     return __builtin_bit_cast(float, (__builtin_bit_cast(uint32_t, magnitude) & 0x7FFFFFFFu) |
-                                (__builtin_bit_cast(uint32_t, sign) & 0x80000000u));
+                                         (__builtin_bit_cast(uint32_t, sign) & 0x80000000u));
   }
   // Adds the low 9 bits of t's pattern, times 2^23, to e's pattern: e * 2^n where t = n + 1.5 * 2^23.
   static inline float add_exponent(float e, float t) {
@@ -111,8 +113,7 @@ struct Avx2Lanes {
     __m256i bits = _mm256_castps_si256(x);
     __m256i upper = _mm256_srli_epi32(bits, 16);
     __m256i odd = _mm256_and_si256(upper, _mm256_set1_epi32(1));
-    __m256i rounded =
-        _mm256_srli_epi32(_mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd), 16);
+    __m256i rounded = _mm256_srli_epi32(_mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd), 16);
     __m256i quiet = _mm256_or_si256(upper, _mm256_set1_epi32(0x40));
     __m256i chosen = _mm256_blendv_epi8(rounded, quiet, _mm256_castps_si256(is_nan(x)));
     __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(chosen, chosen), 0x08);
@@ -144,8 +145,7 @@ struct Avx2Lanes {
     return _mm256_or_ps(abs(magnitude), _mm256_and_ps(_mm256_set1_ps(-0.0f), sign));
   }
   static inline __m256 add_exponent(__m256 e, __m256 t) {
-    return _mm256_castsi256_ps(
-        _mm256_add_epi32(_mm256_castps_si256(e), _mm256_slli_epi32(_mm256_castps_si256(t), 23)));
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(e), _mm256_slli_epi32(_mm256_castps_si256(t), 23)));
   }
   static inline __m256 less(__m256 a, __m256 b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
   static inline __m256 is_nan(__m256 a) { return _mm256_cmp_ps(a, a, _CMP_UNORD_Q); }
@@ -197,10 +197,8 @@ struct Avx512Lanes {
     __m512i bits = _mm512_castps_si512(x);
     __m512i upper = _mm512_srli_epi32(bits, 16);
     __m512i odd = _mm512_and_si512(upper, _mm512_set1_epi32(1));
-    __m512i rounded =
-        _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd), 16);
-    return _mm512_cvtepi32_epi16(
-        _mm512_mask_or_epi32(rounded, is_nan(x), upper, _mm512_set1_epi32(0x40)));
+    __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd), 16);
+    return _mm512_cvtepi32_epi16(_mm512_mask_or_epi32(rounded, is_nan(x), upper, _mm512_set1_epi32(0x40)));
   }
   static inline void store_bf16(uint16_t *p, __m512 x) {
     _mm256_storeu_si256(reinterpret_cast<__m256i *>(p), round_bf16(x));
@@ -224,8 +222,7 @@ struct Avx512Lanes {
     return _mm512_or_ps(abs(magnitude), _mm512_and_ps(_mm512_set1_ps(-0.0f), sign));
   }
   static inline __m512 add_exponent(__m512 e, __m512 t) {
-    return _mm512_castsi512_ps(
-        _mm512_add_epi32(_mm512_castps_si512(e), _mm512_slli_epi32(_mm512_castps_si512(t), 23)));
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(e), _mm512_slli_epi32(_mm512_castps_si512(t), 23)));
   }
   static inline __mmask16 less(__m512 a, __m512 b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
   static inline __mmask16 is_nan(__m512 a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
@@ -241,8 +238,10 @@ struct Avx512Lanes {
       quads[g + 3] = _mm512_shuffle_ps(high, high2, 0xEE);
     }
     for (int c = 0; c < 4; c++) {
-      __m512 even = _mm512_shuffle_f32x4(quads[c], quads[4 + c], 0x88), even2 = _mm512_shuffle_f32x4(quads[8 + c], quads[12 + c], 0x88);
-      __m512 odd = _mm512_shuffle_f32x4(quads[c], quads[4 + c], 0xDD), odd2 = _mm512_shuffle_f32x4(quads[8 + c], quads[12 + c], 0xDD);
+      __m512 even = _mm512_shuffle_f32x4(quads[c], quads[4 + c], 0x88),
+             even2 = _mm512_shuffle_f32x4(quads[8 + c], quads[12 + c], 0x88);
+      __m512 odd = _mm512_shuffle_f32x4(quads[c], quads[4 + c], 0xDD),
+             odd2 = _mm512_shuffle_f32x4(quads[8 + c], quads[12 + c], 0xDD);
       rows[c] = _mm512_shuffle_f32x4(even, even2, 0x88);
       rows[4 + c] = _mm512_shuffle_f32x4(odd, odd2, 0x88);
       rows[8 + c] = _mm512_shuffle_f32x4(even, even2, 0xDD);

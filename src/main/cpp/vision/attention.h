@@ -1,10 +1,12 @@
-// Fused self-attention of one head: Q (N,d), K (N,d), V (N,d) -> scores (24,N) -> softmax -> out (24,d), 24 queries at a time.
+// Fused self-attention of one head: Q (N,d), K (N,d), V (N,d) -> scores (24,N) -> softmax -> out (24,d), 24 queries at
+// a time.
 //
 // Both products are the same small matrix product, a register tile of R rows x V vectors:
 //   tile[r][c] = chain over k ascending, from 0, of fma(a[r][k], b[k][c], tile[r][c])
-// with a = Q, b = K transposed for the scores, and a = e, b = V for the output. b is packed once for each head, in panels of at most
-// kVectors vectors of columns: panel p holds columns p * kColumns .. and is [k][its width], so that a tile walks through memory in order.
-// Columns beyond the end are zero. A panel of K (64 x 64 floats) stays in the first cache while the 24 queries pass over it.
+// with a = Q, b = K transposed for the scores, and a = e, b = V for the output. b is packed once for each head, in
+// panels of at most kVectors vectors of columns: panel p holds columns p * kColumns .. and is [k][its width], so that a
+// tile walks through memory in order. Columns beyond the end are zero. A panel of K (64 x 64 floats) stays in the first
+// cache while the 24 queries pass over it.
 //
 // Templates over Lanes; each instruction set has its own copy.
 #ifndef COMNECK_VISION_ATTENTION_H
@@ -33,7 +35,9 @@ inline int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1)
 // What every part needs to know about the shapes.
 struct AttentionShape {
   explicit AttentionShape(const AttentionCall &call)
-      : keys(round_up(call.tokens, 16)), depth(round_up(call.depth, 16)), blocks((call.tokens + kAttentionRows - 1) / kAttentionRows) {}
+      : keys(round_up(call.tokens, 16)),
+        depth(round_up(call.depth, 16)),
+        blocks((call.tokens + kAttentionRows - 1) / kAttentionRows) {}
 
   int64_t keys;    // N rounded up to whole vectors of any width
   int64_t depth;   // d likewise
@@ -48,7 +52,7 @@ inline const void *head_row(const AttentionCall &call, int64_t image, int64_t he
                                : static_cast<const void *>(static_cast<const uint16_t *>(start) + channel);
 }
 
-// ------------------------------------------------------------------------------------------------------------ one product
+// ----------------------------------------------------------------------------------------------- one product
 
 // a: rows of stride lda. b: [depth][V vectors]. c: rows of stride ldc.
 template <class L, int R, int V>
@@ -88,7 +92,8 @@ inline void chain_tile(const float *a, int64_t lda, const float *b, int64_t dept
 }
 
 template <class L, int V, int R = AttentionTile<L>::kRows>
-inline void chain_rows(int64_t rows, const float *a, int64_t lda, const float *b, int64_t depth, float *c, int64_t ldc) {
+inline void chain_rows(int64_t rows, const float *a, int64_t lda, const float *b, int64_t depth, float *c,
+                       int64_t ldc) {
   if constexpr (R > 0) {
     if (rows >= R) {
       chain_tile<L, R, V>(a, lda, b, depth, c, ldc);
@@ -103,7 +108,8 @@ inline void chain_rows(int64_t rows, const float *a, int64_t lda, const float *b
 
 // c (rows, columns) = a (rows, depth) * b (depth, columns), b in panels; columns is a multiple of the vector's width.
 template <class L>
-inline void chain_product(int64_t rows, int64_t columns, const float *a, int64_t lda, const float *b, int64_t depth, float *c, int64_t ldc) {
+inline void chain_product(int64_t rows, int64_t columns, const float *a, int64_t lda, const float *b, int64_t depth,
+                          float *c, int64_t ldc) {
   for (int64_t at = 0; at < columns; at += AttentionTile<L>::kColumns) {
     const float *panel = b + at * depth;
     switch ((columns - at) / L::kWidth) {
@@ -114,7 +120,8 @@ inline void chain_product(int64_t rows, int64_t columns, const float *a, int64_t
         chain_rows<L, 2>(rows, a, lda, panel, depth, c + at, ldc);
         break;
       case 3:
-        chain_rows<L, AttentionTile<L>::kVectors < 3 ? AttentionTile<L>::kVectors : 3>(rows, a, lda, panel, depth, c + at, ldc);
+        chain_rows < L,
+            AttentionTile<L>::kVectors<3 ? AttentionTile<L>::kVectors : 3>(rows, a, lda, panel, depth, c + at, ldc);
         break;
       default:
         chain_rows<L, AttentionTile<L>::kVectors>(rows, a, lda, panel, depth, c + at, ldc);
@@ -129,9 +136,10 @@ inline int64_t panel_width(int64_t columns, int64_t at) {
   return rest < AttentionTile<L>::kColumns ? rest : AttentionTile<L>::kColumns;
 }
 
-// ---------------------------------------------------------------------------------------------------------------- softmax
+// ----------------------------------------------------------------------------------------------- softmax
 
-// One row of scores (N, up to keys in memory): score -> e = exp(scale * score - max); columns N .. keys become 0. Returns 1 / sum(e).
+// One row of scores (N, up to keys in memory): score -> e = exp(scale * score - max); columns N .. keys become 0.
+// Returns 1 / sum(e).
 template <class L>
 inline float softmax_row(float *s, int64_t tokens, int64_t keys, float scale) {
   using F = typename L::Float;
@@ -177,7 +185,8 @@ inline float softmax_row(float *s, int64_t tokens, int64_t keys, float scale) {
 
 // destination[i][head * depth + d] = x[d] * inverse
 template <class L>
-inline void store_output(const AttentionCall &call, int64_t image, int64_t head, int64_t token, const float *x, float inverse) {
+inline void store_output(const AttentionCall &call, int64_t image, int64_t head, int64_t token, const float *x,
+                         float inverse) {
   void *y = row(call.destination, image * call.tokens + token);
   for (int64_t d = 0; d < call.depth; d += L::kWidth) {
     int64_t n = call.depth - d;
@@ -186,7 +195,7 @@ inline void store_output(const AttentionCall &call, int64_t image, int64_t head,
   }
 }
 
-// ---------------------------------------------------------------------------------------------------------- canonical f32
+// ----------------------------------------------------------------------------------------------- canonical f32
 
 template <class L>
 int64_t attention_packed_bytes(const AttentionCall &call) {
@@ -219,7 +228,8 @@ void attention_pack(const AttentionCall &call, int64_t item) {
         const int64_t n = call.depth - d;
         for (int i = 0; i < L::kWidth; i++) {
           const int64_t token = at + j + i;
-          square[i] = token < call.tokens ? load_row<L>(head_row(call, image, head, 1, token), call.qkv.type, d, n) : L::zero();
+          square[i] =
+              token < call.tokens ? load_row<L>(head_row(call, image, head, 1, token), call.qkv.type, d, n) : L::zero();
         }
         L::transpose(square);
         for (int64_t i = 0; i < (n < L::kWidth ? n : L::kWidth); i++) {
@@ -250,7 +260,8 @@ void attention_attend(const AttentionCall &call, int64_t item, void *thread_scra
   const int64_t head = image_head % call.heads;
   const int64_t first = item % shape.blocks * kAttentionRows;
   const int64_t rows = call.tokens - first < kAttentionRows ? call.tokens - first : kAttentionRows;
-  const float *keys = static_cast<const float *>(call.packed) + image_head * (shape.keys * call.depth + call.tokens * shape.depth);
+  const float *keys =
+      static_cast<const float *>(call.packed) + image_head * (shape.keys * call.depth + call.tokens * shape.depth);
   const float *values = keys + shape.keys * call.depth;
   float *queries = static_cast<float *>(thread_scratch);
   float *scores = queries + kAttentionRows * shape.depth;
@@ -274,12 +285,13 @@ void attention_attend(const AttentionCall &call, int64_t item, void *thread_scra
 }
 
 template <class L>
-inline constexpr AttentionKernels kCanonicalAttention = {attention_packed_bytes<L>, attention_thread_bytes<L>, attention_pack<L>,
-                                                         attention_attend<L>};
+inline constexpr AttentionKernels kCanonicalAttention = {attention_packed_bytes<L>, attention_thread_bytes<L>,
+                                                         attention_pack<L>, attention_attend<L>};
 
 template <class L>
-inline constexpr VisionKernels kVisionKernels = {layer_norm<L>, gate<L>,  add<L>,    scale<L>,  copy<L>, embed<L>,
-                                                 normalize,     to_pixels, kCanonicalAttention<L>, kCanonicalAttention<L>};
+inline constexpr VisionKernels kVisionKernels = {
+    layer_norm<L>,         gate<L>, add<L>, scale<L>, copy<L>, embed<L>, normalize, to_pixels, kCanonicalAttention<L>,
+    kCanonicalAttention<L>};
 
 }  // namespace
 }  // namespace comneck

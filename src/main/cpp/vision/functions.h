@@ -1,4 +1,5 @@
-// Element-wise functions over arrays: x (n) f32 -> y (n) f32. One compilation for each instruction set; all give the same bits.
+// Element-wise functions over arrays: x (n) f32 -> y (n) f32. One compilation for each instruction set; all give the
+// same bits.
 #ifndef COMNECK_VISION_FUNCTIONS_H
 #define COMNECK_VISION_FUNCTIONS_H
 

@@ -53,9 +53,10 @@ inline float total(const float *partial) {
   return sum;
 }
 
-// ------------------------------------------------------------------------------------------------------------- LayerNorm
+// ----------------------------------------------------------------------------------------------- LayerNorm
 
-// R rows side by side, to hide the latency of the additions: partial[r][v] holds the sums of channels v * kWidth .. modulo 16.
+// R rows side by side, to hide the latency of the additions: partial[r][v] holds the sums of channels v * kWidth ..
+// modulo 16.
 template <class L, int R>
 inline void layer_norm_rows(const LayerNormCall &call, int64_t first) {
   using F = typename L::Float;
@@ -139,7 +140,7 @@ void layer_norm(const LayerNormCall &call, int64_t first, int64_t count) {
   }
 }
 
-// ----------------------------------------------------------------------------------------------------------- element-wise
+// ----------------------------------------------------------------------------------------------- element-wise
 
 template <class L>
 void gate(const GateCall &call, int64_t first, int64_t count) {
@@ -216,13 +217,12 @@ void embed(const EmbedCall &call, int64_t first, int64_t count) {
     void *y = row(call.destination, r);
     for (int64_t c = 0; c < call.channels; c += L::kWidth) {
       int64_t n = call.channels - c;
-      store_row<L>(y, call.destination.type, c, n,
-                   L::add(load_row<L>(x, type, c, n), load_row<L>(table, kF32, c, n)));
+      store_row<L>(y, call.destination.type, c, n, L::add(load_row<L>(x, type, c, n), load_row<L>(table, kF32, c, n)));
     }
   }
 }
 
-// ----------------------------------------------------------------------------------------------------------------- pixels
+// ----------------------------------------------------------------------------------------------- pixels
 
 inline void normalize(const NormalizeCall &call, int64_t first, int64_t count) {
   for (int64_t r = first; r < first + count; r++) {

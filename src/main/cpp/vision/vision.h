@@ -1,10 +1,12 @@
 // Everything between the matrix products: LayerNorm, attention, embedding, and the row-wise steps of codec and encoder.
 //
-// Each function takes a call, which says where the operands lie, and a range of rows or one item of work, so that any thread pool can
-// split it; none allocates, throws or knows of threads. Plans check shapes before; here nothing is checked. In f32 all instruction sets
-// give the same bits (docs/arithmetic.md); src/test/cpp/vision_test.cpp holds them to it.
+// Each function takes a call, which says where the operands lie, and a range of rows or one item of work, so that any
+// thread pool can split it; none allocates, throws or knows of threads. Plans check shapes before; here nothing is
+// checked. In f32 all instruction sets give the same bits (docs/arithmetic.md); src/test/cpp/vision_test.cpp holds them
+// to it.
 //
-// Rows: an activation (images, positions, channels) is images * positions rows of channels; row image * positions + position.
+// Rows: an activation (images, positions, channels) is images * positions rows of channels; row image * positions +
+// position.
 #ifndef COMNECK_VISION_VISION_H
 #define COMNECK_VISION_VISION_H
 
@@ -30,7 +32,8 @@ struct MutableRows {
 };
 
 // destination[r][c] = fma((source[r][c] - mean[r]) * inverse[r], weight[c], bias[c])
-// mean = sum / channels, inverse = 1 / sqrt(variance + epsilon), variance from a second pass. destination may be source.
+// mean = sum / channels, inverse = 1 / sqrt(variance + epsilon), variance from a second pass. destination may be
+// source.
 struct LayerNormCall {
   Rows source;
   MutableRows destination;
@@ -67,8 +70,8 @@ struct ScaleCall {
   int64_t channels;
 };
 
-// Row (image, p) of the destination is row (image, first + p) of the source, converted where the types differ (F32 to BF16: to nearest,
-// ties to even). A plain copy has first = 0 and source_positions = positions.
+// Row (image, p) of the destination is row (image, first + p) of the source, converted where the types differ (F32 to
+// BF16: to nearest, ties to even). A plain copy has first = 0 and source_positions = positions.
 struct CopyCall {
   Rows source;
   MutableRows destination;
@@ -78,8 +81,8 @@ struct CopyCall {
   int64_t channels;
 };
 
-// With a class token: destination[n][0] = class_token + table[0], destination[n][1 + p] = source[n][p] + table[1 + p]; without one
-// destination[n][p] = source[n][p] + table[p].
+// With a class token: destination[n][0] = class_token + table[0], destination[n][1 + p] = source[n][p] + table[1 + p];
+// without one destination[n][p] = source[n][p] + table[p].
 struct EmbedCall {
   Rows source;
   MutableRows destination;
@@ -89,7 +92,8 @@ struct EmbedCall {
   int64_t channels;
 };
 
-// destination[r][c] = table[c][pixels[r][c]], where normalize_table() has put (x / 255 - mean[c]) / deviation[c] for every x.
+// destination[r][c] = table[c][pixels[r][c]], where normalize_table() has put (x / 255 - mean[c]) / deviation[c] for
+// every x.
 struct NormalizeCall {
   const uint8_t *pixels;
   int64_t pixels_stride;
@@ -125,8 +129,8 @@ struct AttentionCall {
 
 inline constexpr int64_t kAttentionRows = 24;  // queries of one item: four register tiles of six rows
 
-// First pack() of every item in 0..images * heads - 1, in any order and on any threads; then, when all are done, attend() of every item in
-// 0..items - 1, where items = images * heads * ceil(tokens / kAttentionRows).
+// First pack() of every item in 0..images * heads - 1, in any order and on any threads; then, when all are done,
+// attend() of every item in 0..items - 1, where items = images * heads * ceil(tokens / kAttentionRows).
 struct AttentionKernels {
   int64_t (*packed_bytes)(const AttentionCall &call);
   int64_t (*thread_bytes)(const AttentionCall &call);  // scratch of one thread in attend(), 64-byte aligned
@@ -148,8 +152,9 @@ struct VisionKernels {
   void (*embed)(const EmbedCall &call, int64_t first, int64_t count);
   void (*normalize)(const NormalizeCall &call, int64_t first, int64_t count);
   void (*to_pixels)(const ToPixelsCall &call, int64_t first, int64_t count);
-  AttentionKernels attention;       // canonical f32; a BF16 qkv is widened
-  AttentionKernels attention_bf16;  // for a BF16 qkv: bf16 products where the machine has them, f32 sums and softmax; to a tolerance
+  AttentionKernels attention;  // canonical f32; a BF16 qkv is widened
+  AttentionKernels
+      attention_bf16;  // for a BF16 qkv: bf16 products where the machine has them, f32 sums and softmax; to a tolerance
 };
 
 const VisionKernels &vision_portable();

@@ -1,5 +1,6 @@
-// Attention with bf16 products, for runs that asked for bf16: like attention.h, but k runs over pairs of bf16, which one instruction
-// multiplies and adds to an f32 sum. Scores, softmax and sums stay f32; e is rounded to bf16 for its product with V.
+// Attention with bf16 products, for runs that asked for bf16: like attention.h, but k runs over pairs of bf16, which
+// one instruction multiplies and adds to an f32 sum. Scores, softmax and sums stay f32; e is rounded to bf16 for its
+// product with V.
 //
 //   Q: pairs (d, d+1) of a row, as they lie in qkv       K: panels of [d/2][columns] pairs
 //   e: pairs (j, j+1) of a row                           V: panels of [j/2][columns] pairs
@@ -49,7 +50,8 @@ inline void pair_tile(const uint32_t *a, int64_t lda, const uint32_t *b, int64_t
 }
 
 template <int V, int R = AttentionTile<L>::kRows>
-inline void pair_rows(int64_t rows, const uint32_t *a, int64_t lda, const uint32_t *b, int64_t depth, float *c, int64_t ldc) {
+inline void pair_rows(int64_t rows, const uint32_t *a, int64_t lda, const uint32_t *b, int64_t depth, float *c,
+                      int64_t ldc) {
   if constexpr (R > 0) {
     if (rows >= R) {
       pair_tile<R, V>(a, lda, b, depth, c, ldc);
@@ -62,8 +64,8 @@ inline void pair_rows(int64_t rows, const uint32_t *a, int64_t lda, const uint32
   }
 }
 
-inline void pair_product(int64_t rows, int64_t columns, const uint32_t *a, int64_t lda, const uint32_t *b, int64_t depth, float *c,
-                         int64_t ldc) {
+inline void pair_product(int64_t rows, int64_t columns, const uint32_t *a, int64_t lda, const uint32_t *b,
+                         int64_t depth, float *c, int64_t ldc) {
   for (int64_t at = 0; at < columns; at += kColumns) {
     const uint32_t *panel = b + at * depth;
     switch ((columns - at) / 16) {
@@ -87,7 +89,9 @@ inline int64_t head_words(const AttentionCall &call, const AttentionShape &shape
   return shape.keys * pairs(call.depth) + pairs(call.tokens) * shape.depth;
 }
 
-int64_t packed_bytes(const AttentionCall &call) { return call.images * call.heads * 4 * head_words(call, AttentionShape(call)); }
+int64_t packed_bytes(const AttentionCall &call) {
+  return call.images * call.heads * 4 * head_words(call, AttentionShape(call));
+}
 
 // queries (24, depth / 2) pairs, scores (24, keys), e (24, keys / 2) pairs, output (24, depth)
 int64_t thread_bytes(const AttentionCall &call) {
@@ -95,7 +99,8 @@ int64_t thread_bytes(const AttentionCall &call) {
   return kAttentionRows * 4 * (shape.depth / 2 + shape.keys + shape.keys / 2 + shape.depth);
 }
 
-// n values as pairs of bf16, the last one with 0 when n is odd; words of padding up to a multiple of 8 words may be written.
+// n values as pairs of bf16, the last one with 0 when n is odd; words of padding up to a multiple of 8 words may be
+// written.
 inline void copy_pairs(const void *from, int32_t type, int64_t n, uint32_t *to) {
   for (int64_t d = 0; d < n; d += 16) {
     int64_t rest = n - d < 16 ? n - d : 16;
@@ -142,8 +147,9 @@ void pack(const AttentionCall &call, int64_t item) {
         __m512 square[16];
         for (int i = 0; i < 16; i++) {
           const int64_t token = at + j + i;
-          square[i] = token < call.tokens ? load_pairs(head_row(call, image, head, 1, token), call.qkv.type, 2 * d, call.depth)
-                                          : _mm512_setzero_ps();
+          square[i] = token < call.tokens
+                          ? load_pairs(head_row(call, image, head, 1, token), call.qkv.type, 2 * d, call.depth)
+                          : _mm512_setzero_ps();
         }
         L::transpose(square);
         for (int64_t i = 0; i < (depth_pairs - d < 16 ? depth_pairs - d : 16); i++) {
