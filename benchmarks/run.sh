@@ -3,6 +3,7 @@
 #
 #   benchmarks/run.sh stages [--repeats N ...]   picture -> tokens, full size, beside PyTorch where it is installed
 #   benchmarks/run.sh rans                       rANS encoder and decoders, one core
+#   benchmarks/run.sh plans [REPEATS] [NAME]     entropy networks, synthesis and encoder blocks as native plans, by kind of step
 #   benchmarks/run.sh kernels                    matrix kernel, attention and LayerNorm against the core's peak (text)
 #
 # PYTHON names the Python that has torch (default python3).
@@ -38,6 +39,11 @@ rans)
     target/native/rans_bench "$@" |
         sed "s/^{/{\"commit\": \"$commit\", \"machine\": \"$machine\", \"time\": \"$(date -u +%FT%TZ)\", /" | tee -a "$results"
     ;;
+plans)
+    native plan_bench
+    target/native/plan_bench "$@" |
+        sed "s/^{/{\"commit\": \"$commit\", \"machine\": \"$machine\", \"time\": \"$(date -u +%FT%TZ)\", /" | tee -a "$results"
+    ;;
 kernels)
     native convolution_bench
     native vision_bench
@@ -45,7 +51,7 @@ kernels)
     target/native/vision_bench
     ;;
 *)
-    echo "run.sh: no preset '$preset'; there are stages, rans and kernels" >&2
+    echo "run.sh: no preset '$preset'; there are stages, rans, plans and kernels" >&2
     exit 64
     ;;
 esac
