@@ -12,13 +12,14 @@ function(comneck_compile_options target)
   endif()
 endfunction()
 
-# gcc 12 takes the deliberately undefined operand of its own AVX-512 intrinsics for a mistake of ours, hence -Wno-maybe-uninitialized.
+# gcc 12 takes the deliberately undefined operand of its own AVX-512 intrinsics for a mistake of ours, hence -Wno-maybe-uninitialized
+# and, in sanitized builds, -Wno-uninitialized.
 function(comneck_instruction_sets sources)
   foreach(source ${sources})
     if(source MATCHES "_avx512bf16\\.cpp$")
-      set(flags -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16 -mfma -mf16c -Wno-maybe-uninitialized)
+      set(flags -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512bf16 -mfma -mf16c -Wno-maybe-uninitialized -Wno-uninitialized)
     elseif(source MATCHES "_avx512\\.cpp$")
-      set(flags -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -Wno-maybe-uninitialized)
+      set(flags -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -Wno-maybe-uninitialized -Wno-uninitialized)
     elseif(source MATCHES "_avx2\\.cpp$")
       set(flags -mavx2 -mfma -mf16c)
     else()
