@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 preset=${1:-stages}
 [ $# -gt 0 ] && shift
 commit=$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
-[ -z "$(git status --porcelain --untracked-files=no 2>/dev/null)" ] || commit="$commit+changes"
+[ -z "$(git status --porcelain --untracked-files=no -- . ':!benchmarks/results' 2>/dev/null)" ] || commit="$commit+changes"
 machine=$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -n 1)
 results=benchmarks/results/$preset.jsonl
 mkdir -p benchmarks/results target/benchmarks
