@@ -7,6 +7,8 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.function.Function;
+import org.comneck.DamagedDataException;
+import org.comneck.UsageException;
 import picocli.CommandLine.Model.CommandSpec;
 
 /** Works on many files at once, with one engine: while one is computed, others are read and written. Prints in the order of the inputs. */
@@ -32,7 +34,7 @@ final class Batch {
                         : Progress.ofCount(verb.name(), inputs.size())) {
             List<Future<String>> lines = new ArrayList<>();
             for (Inputs.Input input : inputs) {
-                lines.add(executor.submit(() -> work.apply(input)));
+                lines.add(executor.submit(() -> named(input, work)));
             }
             for (Future<String> line : lines) {
                 try {
@@ -51,5 +53,20 @@ final class Batch {
             }
         }
         return status;
+    }
+
+    /** What is wrong with an input names it. */
+    private static String named(Inputs.Input input, Function<Inputs.Input, String> work) {
+        try {
+            return work.apply(input);
+        } catch (DamagedDataException e) {
+            throw e.getMessage().startsWith(input.name())
+                    ? e
+                    : new DamagedDataException(input.name() + ": " + e.getMessage(), -1, e);
+        } catch (UsageException e) {
+            throw e.getMessage().contains(input.name())
+                    ? e
+                    : new UsageException(input.name() + ": " + e.getMessage(), e.getCause());
+        }
     }
 }

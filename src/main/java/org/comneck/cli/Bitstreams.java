@@ -2,7 +2,6 @@ package org.comneck.cli;
 
 import java.lang.foreign.MemorySegment;
 import java.util.List;
-import org.comneck.DamagedDataException;
 import org.comneck.UsageException;
 import org.comneck.bitstream.CodedImage;
 import org.comneck.bitstream.Container;
@@ -13,37 +12,16 @@ import org.comneck.engine.Photo;
 final class Bitstreams {
     private Bitstreams() {}
 
-    /** The bitstream that the input is, or that its photo becomes; damage names the file. */
+    /** The bitstream that the input is, or that its photo becomes. */
     static Container of(NativeEngine engine, Inputs.Input input, byte[] bytes, EncodeFlags flags) {
         if (Container.looksLikeOne(MemorySegment.ofArray(bytes))) {
-            return read(engine, input, bytes);
+            return engine.read(bytes);
         }
         if (flags == null || Photo.formatOf(bytes) == null) {
             throw new UsageException(input.name() + ": not a ComNeck bitstream"
                     + (flags == null ? "" : ", nor a JPEG, PNG or WebP photo"));
         }
         return engine.read(engine.encode(List.of(Photo.read(input.name(), bytes, flags.maxPixels())), flags.options()));
-    }
-
-    static Container read(NativeEngine engine, Inputs.Input input, byte[] bytes) {
-        try {
-            return engine.read(bytes);
-        } catch (DamagedDataException e) {
-            throw new DamagedDataException(input.name() + ": " + e.getMessage(), -1, e);
-        } catch (UsageException e) {
-            throw new UsageException(input.name() + ": " + e.getMessage(), e);
-        }
-    }
-
-    /** Runs a computation; damage found in it names the file. */
-    static <T> T named(Inputs.Input input, java.util.function.Supplier<T> computation) {
-        try {
-            return computation.get();
-        } catch (DamagedDataException e) {
-            throw e.getMessage().startsWith(input.name())
-                    ? e
-                    : new DamagedDataException(input.name() + ": " + e.getMessage(), -1, e);
-        }
     }
 
     /** Bits for each pixel of the pictures as they were coded. */

@@ -58,8 +58,8 @@ final class ClassifyCommand implements Callable<Integer> {
                 if (!pixels) {
                     Container bitstream = Bitstreams.of(engine, input, bytes, encode);
                     CodedImage image = bitstream.image(0);
-                    List<Classification> classes = Bitstreams.named(input, () -> engine.classify(bitstream, CLASSES))
-                            .getFirst();
+                    List<Classification> classes =
+                            engine.classify(bitstream, CLASSES).getFirst();
                     return line(input, image.width(), image.height(), bitstream.toByteArray().length, classes);
                 }
                 if (Container.looksLikeOne(MemorySegment.ofArray(bytes))) {

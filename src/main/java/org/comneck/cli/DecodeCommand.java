@@ -60,7 +60,7 @@ final class DecodeCommand implements Callable<Integer> {
                             input.name() + ": --image " + index + ", but its images are 0 to " + (all.size() - 1));
                 }
                 Container one = new Container(all.profile(), all.identity(), List.of(all.image(index)));
-                Photo photo = Bitstreams.named(input, () -> engine.decode(one)).getFirst();
+                Photo photo = engine.decode(one).getFirst();
                 Path target = outputs.get(input);
                 if (target == null) {
                     AtomicOutput.write(streams.bytes(), "standard output", photo::writePng);

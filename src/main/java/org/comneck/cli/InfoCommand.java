@@ -94,12 +94,7 @@ final class InfoCommand implements Callable<Integer> {
     }
 
     private static ObjectNode bitstream(String name, byte[] bytes) {
-        Container container;
-        try {
-            container = Container.read(bytes, Limits.DEFAULT);
-        } catch (DamagedDataException e) {
-            throw new DamagedDataException(name + ": " + e.getMessage(), -1, e);
-        }
+        Container container = Container.read(bytes, Limits.DEFAULT);
         ObjectNode node = Json.object()
                 .put("input", name)
                 .put("kind", "bitstream")

@@ -65,8 +65,7 @@ final class LatentsCommand implements Callable<Integer> {
                             input.name() + ": --image " + index + ", but its images are 0 to " + (all.size() - 1));
                 }
                 Container one = new Container(all.profile(), all.identity(), List.of(all.image(index)));
-                Latents latents =
-                        Bitstreams.named(input, () -> engine.latents(one)).getFirst();
+                Latents latents = engine.latents(one).getFirst();
                 Map<String, Tensor> tensors = new LinkedHashMap<>();
                 tensors.put("y_hat", latents.yHat());
                 tensors.put("symbols", latents.symbols());

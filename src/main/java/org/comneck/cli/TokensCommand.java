@@ -1,6 +1,7 @@
 package org.comneck.cli;
 
 import java.lang.foreign.MemorySegment;
+import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.HexFormat;
 import java.util.List;
@@ -117,13 +118,19 @@ final class TokensCommand implements Callable<Integer> {
         List<Inputs.Input> inputs = Inputs.expand(files, "cnk");
         Map<Inputs.Input, Path> outputs = Inputs.outputs(inputs, output, format.extension());
         for (Path target : outputs.values()) {
-            TokenWriter.check(target == null ? format : TokenFormat.ofFile(target.toString()), dtype.type);
+            TokenWriter.check(formatOf(target), dtype.type);
         }
         Main.Streams streams = Main.streams(spec);
         try (NativeEngine engine = engineFlags.open()) {
             TokenOptions options = options(engine);
             return Batch.run(spec, inputs, input -> one(engine, options, input, outputs.get(input), streams));
         }
+    }
+
+    /** What the target's name says; standard output, devices and pipes have no such name. */
+    private TokenFormat formatOf(Path target) {
+        boolean named = target != null && (!Files.exists(target) || Files.isRegularFile(target));
+        return named ? TokenFormat.ofFile(target.toString()) : format;
     }
 
     private TokenOptions options(NativeEngine engine) {
@@ -144,10 +151,10 @@ final class TokensCommand implements Callable<Integer> {
                             + " has another grid than the model's; its position table is interpolated");
         }
         long start = System.nanoTime();
-        List<Tensor> each = Bitstreams.named(input, () -> engine.tokens(bitstream, options));
+        List<Tensor> each = engine.tokens(bitstream, options);
         double milliseconds = (System.nanoTime() - start) / 1e6;
         Tensor tokens = each.size() == 1 ? each.getFirst() : stack(input, each);
-        TokenFormat kind = target == null ? format : TokenFormat.ofFile(target.toString());
+        TokenFormat kind = formatOf(target);
         Map<String, String> metadata = Map.of(
                 "comneck.model",
                 HexFormat.of().formatHex(engine.identity()),
