@@ -54,6 +54,11 @@ final class DeitTeacher {
 
     /** Runs on normalised pixels (B,3,S,S); call it without gradients. */
     Answer run(Tensor normalized) {
+        return run(normalized, layers);
+    }
+
+    /** {@link #run(Tensor)} of the first blocks only; later states and, without the last, logits are null. */
+    Answer run(Tensor normalized, int end) {
         Tensor weight = w.get("patch_embed.proj.weight");
         Tensor patches = Ops.conv(weight, w.get("patch_embed.proj.bias"), normalized, (int) weight.size(2), 0)
                 .flatten(2, 3)
@@ -64,7 +69,7 @@ final class DeitTeacher {
         Tensor[] states = new Tensor[layers + 1];
         Tensor[] middles = new Tensor[layers];
         states[0] = x;
-        for (int i = 0; i < layers; i++) {
+        for (int i = 0; i < end; i++) {
             String p = "blocks." + i;
             Tensor qkv = linear(p + ".attn.qkv", norm(p + ".norm1", x).to(type));
             x = x.add(linear(p + ".attn.proj", Ops.attention(qkv, heads)).to(Ops.F32));
@@ -74,7 +79,7 @@ final class DeitTeacher {
             x = x.add(linear(p + ".mlp.fc2", hidden).to(Ops.F32));
             states[i + 1] = x;
         }
-        return new Answer(states, middles, head(x.select(1, 0)));
+        return new Answer(states, middles, end == layers ? head(x.select(1, 0)) : null);
     }
 
     /** Logits of tokens (...,D) of the last state. Only class tokens were trained for it, but it is a function of any token. */

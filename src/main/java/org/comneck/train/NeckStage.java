@@ -30,6 +30,7 @@ final class NeckStage implements Stage {
     private final Parameters parameters;
     private final NeckNetwork network;
     private final List<Manifest.Label> labels;
+    private final DeitTeacher teacher;
 
     NeckStage(Recipe recipe, Path data, Path runFolder) {
         this.recipe = recipe;
@@ -50,6 +51,9 @@ final class NeckStage implements Stage {
         this.encoder = new EncoderNetwork(size, encoderParameters, bf16 ? Ops.BF16 : Ops.F32);
         this.parameters = parameters(recipe, codecSize, size);
         this.network = new NeckNetwork(parameters, recipe.integer("neck.heads"), bf16 ? Ops.BF16 : Ops.F32);
+        this.teacher = recipe.has("teacher")
+                ? new DeitTeacher(Photos.resolve(data, recipe.word("teacher")), size.heads(), bf16 ? Ops.BF16 : Ops.F32)
+                : null;
         this.labels = EncoderStage.labels(Photos.resolve(data, frozenEncoder.recipe.word("labels")));
     }
 
@@ -112,15 +116,17 @@ final class NeckStage implements Stage {
         NoGradGuard guard = new NoGradGuard();
         try {
             yHat = codec.run(pixels, Ops.of(qualities, count), false, false).yHat();
-            Tensor embedded = encoder.embed(EncoderNetwork.normalize(pixels));
-            wanted = encoder.states(embedded, 0, alone ? entry : size.layers());
+            Tensor normalized = EncoderNetwork.normalize(pixels);
+            wanted = alone && teacher != null
+                    ? teacher.run(normalized, entry).states()
+                    : encoder.states(encoder.embed(normalized), 0, alone ? entry : size.layers());
         } finally {
             guard.close();
         }
         return alone ? entryAlone(yHat, wanted) : throughTheEncoder(yHat, wanted);
     }
 
-    /** First the neck alone learns the state that it stands in for. */
+    /** First the neck alone learns the state that it stands in for: the encoder's own or, with a teacher, what the encoder is to have. */
     private Map<String, Double> entryAlone(Tensor yHat, Tensor[] wanted) {
         Tensor loss = relative(network.run(yHat), wanted[entry]);
         loss.backward();
