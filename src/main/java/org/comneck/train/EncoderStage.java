@@ -31,6 +31,7 @@ final class EncoderStage implements Stage {
     private final int batch;
     private final long seed;
     private final double alone;
+    private final double chained;
     private final EncoderNetwork.Size size;
     private final Parameters parameters;
     private final EncoderNetwork network;
@@ -45,6 +46,7 @@ final class EncoderStage implements Stage {
         this.batch = recipe.integer("batch");
         this.seed = recipe.integer("seed", 1);
         this.alone = recipe.number("blocks.alone", 0.35);
+        this.chained = recipe.number("blocks.chained", alone);
         this.size = size(recipe);
         this.parameters = parameters(recipe);
         boolean bf16 = recipe.has("precision") && recipe.word("precision").equals("bf16");
@@ -151,7 +153,12 @@ final class EncoderStage implements Stage {
         }
         Tensor target = torch.softmax(answer.logits(), 1);
         Tensor head = headLoss(answer, random);
-        return progress < alone ? blocksAlone(pixels, answer, head) : endToEnd(pixels, answer, target, head);
+        if (progress < alone) {
+            return blocksAlone(pixels, answer, head);
+        }
+        return progress < chained
+                ? blocksChained(pixels, answer, target, head)
+                : endToEnd(pixels, answer, target, head);
     }
 
     /** Squared error as a part of what a state that says nothing would have. */
@@ -202,6 +209,51 @@ final class EncoderStage implements Stage {
         terms.put("head", Ops.value(head));
         terms.put("text", Ops.value(text));
         return terms;
+    }
+
+    /**
+     * Each half block gets what the student's own blocks made of the photo, and is asked for the teacher's state all the same: it learns to
+     * mend what those before it got wrong. No gradient passes from one to the next.
+     */
+    private Map<String, Double> blocksChained(Tensor pixels, DeitTeacher.Answer answer, Tensor target, Tensor head) {
+        double hints = 0;
+        double cls = 0;
+        Tensor x = network.embed(pixels);
+        for (int i = 0; i < size.layers(); i++) {
+            for (int part = 0; part < 2; part++) {
+                Tensor before = i == 0 && part == 0 ? x : x.detach();
+                Tensor wanted = part == 0 ? answer.middles()[i] : answer.states()[i + 1];
+                x = part == 0 ? network.attention(i, before) : network.mlp(i, before);
+                Tensor hint = relative(x, wanted, Ops.meanOver(wanted, true, 0, 1));
+                Tensor token = wanted.select(1, 0);
+                Tensor mean = Ops.meanOver(token, true, 0);
+                Tensor spread =
+                        Ops.mse(mean, token).add(Ops.scaled(token.square().mean(), 0.05));
+                Tensor error = Ops.mse(x.select(1, 0), token).div(spread);
+                hints += Ops.value(hint) / (2 * size.layers());
+                cls = Ops.value(error);
+                // In the first half photos hardly differ in their class token: its error would drown everything else.
+                Tensor loss = 2 * i < size.layers() ? hint : hint.add(Ops.scaled(error, 0.2));
+                if (i == size.layers() - 1 && part == 1) {
+                    Tensor entropy = Ops.crossEntropy(network.logits(x), target);
+                    Tensor text = textLoss();
+                    loss = loss.add(Ops.scaled(entropy, recipe.number("weight.entropy", 0.3)))
+                            .add(Ops.scaled(head, recipe.number("weight.head", 0.3)))
+                            .add(text);
+                    loss.backward();
+                    Map<String, Double> terms = new LinkedHashMap<>();
+                    terms.put("loss", Ops.value(loss));
+                    terms.put("hints", hints);
+                    terms.put("class", cls);
+                    terms.put("entropy", Ops.value(entropy));
+                    terms.put("head", Ops.value(head));
+                    terms.put("text", Ops.value(text));
+                    return terms;
+                }
+                loss.backward();
+            }
+        }
+        throw new IllegalStateException("an encoder without blocks");
     }
 
     private Map<String, Double> endToEnd(Tensor pixels, DeitTeacher.Answer answer, Tensor target, Tensor head) {
