@@ -73,7 +73,7 @@ public final class NativeEngine implements AutoCloseable {
     private final Codec codec; // or null
     private final Neck neck; // or null
     private final VisionEncoder encoder; // or null
-    private final float[] labels; // [classes, P], unit length, or null
+    private float[] labels; // [classes, P], unit length; read when first needed
     private final RunPool runs = new RunPool(this::record);
     private final Map<String, LongAdder> timings = new ConcurrentHashMap<>();
     private boolean closed;
@@ -88,7 +88,6 @@ public final class NativeEngine implements AutoCloseable {
         this.codec = manifest.codec() == null ? null : Codec.load(backend, model, precision);
         this.neck = manifest.neck() == null ? null : Neck.load(backend, model, precision);
         this.encoder = manifest.encoder() == null ? null : VisionEncoder.load(backend, model, precision);
-        this.labels = model.has("labels.embeddings") ? unitLength(model.tensor("labels.embeddings")) : null;
     }
 
     /** {@link #open(Path, EngineOptions)} with {@link EngineOptions#DEFAULT}. */
@@ -421,8 +420,9 @@ public final class NativeEngine implements AutoCloseable {
     private List<Classification> classes(Tensor tensor, int most) {
         float[] values = tensor.toFloats();
         double[] scores;
-        if (labels != null && encoder.hasProjection()) {
-            scores = new double[labels.length / values.length];
+        if (byCosine()) {
+            float[] rows = labels();
+            scores = new double[rows.length / values.length];
             double norm = 0;
             for (float value : values) {
                 norm += (double) value * value;
@@ -431,7 +431,7 @@ public final class NativeEngine implements AutoCloseable {
             for (int k = 0; k < scores.length; k++) {
                 double sum = 0;
                 for (int i = 0; i < values.length; i++) {
-                    sum += (double) values[i] * labels[k * values.length + i];
+                    sum += (double) values[i] * rows[k * values.length + i];
                 }
                 scores[k] = norm == 0 ? 0 : sum / norm;
             }
@@ -464,6 +464,18 @@ public final class NativeEngine implements AutoCloseable {
         return out;
     }
 
+    /** Whether classes are found by the cosine with label embeddings, rather than by the encoder's own head. */
+    private boolean byCosine() {
+        return model.has("labels.embeddings") && encoder.hasProjection();
+    }
+
+    private synchronized float[] labels() {
+        if (labels == null) {
+            labels = unitLength(model.tensor("labels.embeddings"));
+        }
+        return labels;
+    }
+
     private static float[] unitLength(Tensor embeddings) {
         if (embeddings.shape().rank() != 2) {
             throw new DamagedDataException("tensor 'labels.embeddings' has shape " + embeddings.shape());
@@ -485,8 +497,7 @@ public final class NativeEngine implements AutoCloseable {
 
     private void checkClasses() {
         require(encoder, "visual encoder");
-        boolean cosine = labels != null && encoder.hasProjection();
-        if (!(cosine || encoder.hasClassHead()) || manifest.labels().isEmpty()) {
+        if (!(byCosine() || encoder.hasClassHead()) || manifest.labels().isEmpty()) {
             throw new UsageException(
                     model.file() + " has no labels; give them to 'comneck import --labels' to classify with it");
         }
@@ -691,7 +702,7 @@ public final class NativeEngine implements AutoCloseable {
     }
 
     private Activation classScores(RunBuilder run, Activation x) {
-        return labels != null && encoder.hasProjection()
+        return byCosine()
                 ? encoder.head(run, x, VisionEncoder.Tokens.CLS, VisionEncoder.PostNorm.ONCE, true)
                 : encoder.classLogits(run, x);
     }

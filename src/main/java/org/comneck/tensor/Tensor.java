@@ -42,6 +42,11 @@ public record Tensor(ElementType type, Shape shape, MemorySegment data) {
         float[] out = new float[Math.toIntExact(shape.elements())];
         switch (type) {
             case F32 -> MemorySegment.copy(data, F32, 0, out, 0, out.length);
+            case F16 -> {
+                for (int i = 0; i < out.length; i++) {
+                    out[i] = Float.float16ToFloat(data.getAtIndex(I16, i));
+                }
+            }
             default -> {
                 for (int i = 0; i < out.length; i++) {
                     out[i] = (float) at(i);
