@@ -13,20 +13,17 @@ import org.comneck.tensor.Tensor;
  *
  * @param step steps done
  * @param seconds time spent in training so far
- * @param finished whether the budget is used up
  * @param state vectors of {@link Parameters#state}
  */
-record Checkpoint(long step, double seconds, boolean finished, Map<String, float[]> state) {
+record Checkpoint(long step, double seconds, Map<String, float[]> state) {
     private static final String STEP = "comneck.step";
     private static final String SECONDS = "comneck.seconds";
-    private static final String FINISHED = "comneck.finished";
     private static final String RECIPE = "comneck.recipe";
 
     void write(Path file, Recipe recipe) {
         ModelWriter writer = ModelWriter.plain()
                 .metadata(STEP, Long.toString(step))
                 .metadata(SECONDS, Double.toString(seconds))
-                .metadata(FINISHED, Boolean.toString(finished))
                 .metadata(RECIPE, recipe.text());
         state.forEach((name, values) -> writer.add(name, Tensor.of(values, values.length)));
         writer.write(file);
@@ -37,11 +34,7 @@ record Checkpoint(long step, double seconds, boolean finished, Map<String, float
             Map<String, float[]> state = new LinkedHashMap<>();
             source.tensors().forEach((name, tensor) -> state.put(name, tensor.toFloats()));
             Map<String, String> metadata = source.metadata();
-            return new Checkpoint(
-                    Long.parseLong(metadata.get(STEP)),
-                    Double.parseDouble(metadata.get(SECONDS)),
-                    Boolean.parseBoolean(metadata.get(FINISHED)),
-                    state);
+            return new Checkpoint(Long.parseLong(metadata.get(STEP)), Double.parseDouble(metadata.get(SECONDS)), state);
         } catch (NumberFormatException | NullPointerException e) {
             throw new DamagedDataException(file + " is no checkpoint of comneck train", -1, e);
         }

@@ -63,7 +63,7 @@ public final class Trainer {
      *
      * @param data folder that the recipe's paths start from
      * @param runFolder created when absent
-     * @param resume continue where checkpoints stand; finished stages are skipped
+     * @param resume continue where checkpoints stand; stages whose budget is used up are skipped
      * @throws UsageException when the run folder holds a run and {@code resume} is false
      */
     public static void run(Recipe recipe, Path data, Path runFolder, boolean resume, Listener listener) {
@@ -158,9 +158,9 @@ public final class Trainer {
         } catch (IOException e) {
             throw new UsageException(folder + " cannot be made: " + e.getMessage(), e);
         }
-        Checkpoint before = known ? Checkpoint.read(file) : new Checkpoint(0, 0, false, Map.of());
-        if (before.finished()) {
-            listener.note(recipe.name() + " is finished already");
+        Checkpoint before = known ? Checkpoint.read(file) : new Checkpoint(0, 0, Map.of());
+        if (Budget.of(recipe).used(before.step(), before.seconds()) >= 1) {
+            listener.note(recipe.name() + " is finished already; a larger budget would go on with it");
             return;
         }
         Ops.start(recipe.integer("threads", 2));
@@ -184,8 +184,7 @@ public final class Trainer {
         private final Path file;
         private final BufferedWriter metrics;
         private final Listener listener;
-        private final long steps;
-        private final double budgetSeconds;
+        private final Budget budget;
         private final Map<String, Double> smooth = new LinkedHashMap<>();
         private long step;
         private double seconds;
@@ -196,17 +195,13 @@ public final class Trainer {
             this.file = file;
             this.metrics = metrics;
             this.listener = listener;
-            this.steps = recipe.integer("budget.steps", Integer.MAX_VALUE);
-            this.budgetSeconds = 60 * recipe.number("budget.minutes", Double.POSITIVE_INFINITY);
+            this.budget = Budget.of(recipe);
             this.step = before.step();
             this.seconds = before.seconds();
-            if (steps == Integer.MAX_VALUE && Double.isInfinite(budgetSeconds)) {
-                throw new UsageException("recipe " + recipe.name() + " lacks budget.steps or budget.minutes");
-            }
         }
 
         private double fraction() {
-            return Math.max((double) step / steps, seconds / budgetSeconds);
+            return budget.used(step, seconds);
         }
 
         void run() throws IOException {
@@ -242,35 +237,28 @@ public final class Trainer {
                 terms.forEach((name, value) ->
                         smooth.merge(name, value, (a, b) -> Double.isFinite(b) ? 0.97 * a + 0.03 * b : a));
                 smooth.keySet().retainAll(terms.keySet());
-                listener.step(recipe.name(), step, fraction(), smooth, speed, left());
+                listener.step(recipe.name(), step, fraction(), smooth, speed, budget.secondsLeft(step, seconds));
                 if (step % logEvery == 0) {
                     log("step", smooth, speed);
                 }
                 if (seconds - lastCheckpoint >= checkpointEvery) {
                     lastCheckpoint = seconds;
-                    save(false);
+                    save();
                 }
                 if (seconds - lastEvaluation >= evaluateEvery) {
                     lastEvaluation = seconds;
                     evaluate(speed);
                 }
             }
-            boolean finished = fraction() >= 1;
-            save(finished);
-            if (finished) {
+            save();
+            if (fraction() >= 1) {
                 evaluate(speed);
             }
         }
 
-        private double left() {
-            double byTime = budgetSeconds - seconds;
-            double bySteps = step == 0 ? Double.POSITIVE_INFINITY : (steps - step) * (seconds / step);
-            return Math.max(0, Math.min(byTime, bySteps));
-        }
-
-        private void save(boolean finished) {
+        private void save() {
             try (var _ = new PointerScope()) {
-                new Checkpoint(step, seconds, finished, stage.parameters().state()).write(file, recipe);
+                new Checkpoint(step, seconds, stage.parameters().state()).write(file, recipe);
             }
         }
 

@@ -2,7 +2,6 @@ package org.comneck.train;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -93,16 +92,21 @@ class TrainerTest {
         Files.delete(file);
         train(SmallRun.codec(6, "0.01 0.04", "stop.step = 3"), small);
         assertEquals(3, Checkpoint.read(file).step());
-        assertFalse(Checkpoint.read(file).finished());
         Recipe again = SmallRun.codec(6, "0.01 0.04", "");
         assertThrows(
                 UsageException.class, () -> Trainer.run(again, small.data(), folder, false, Trainer.Listener.NONE));
         Trainer.run(again, small.data(), folder, true, Trainer.Listener.NONE);
         Checkpoint resumed = Checkpoint.read(file);
-        assertTrue(resumed.finished());
+        assertEquals(6, resumed.step());
         whole.state()
                 .forEach((name, values) ->
                         assertArrayEquals(values, resumed.state().get(name), name));
+
+        Trainer.run(again, small.data(), folder, true, Trainer.Listener.NONE);
+        assertEquals(6, Checkpoint.read(file).step(), "the budget is used up");
+        Recipe longer = SmallRun.codec(8, "0.01 0.04", "");
+        Trainer.run(longer, small.data(), folder, true, Trainer.Listener.NONE);
+        assertEquals(8, Checkpoint.read(file).step(), "a larger budget goes on");
     }
 
     @Test
