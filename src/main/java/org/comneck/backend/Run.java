@@ -1,6 +1,7 @@
 package org.comneck.backend;
 
 import java.lang.foreign.MemorySegment;
+import java.util.List;
 import org.comneck.DamagedDataException;
 
 /**
@@ -33,6 +34,9 @@ public interface Run extends AutoCloseable {
 
     /** Nanoseconds that each stage took in the last {@link #execute}, in the order of {@link RunBuilder#stage}. */
     long stageNanos(int stage);
+
+    /** Names of the stages, in the order in which {@link RunBuilder#stage} began them; a name may come twice. */
+    List<String> stages();
 
     /** Bytes of buffers that this run owns. */
     long bytes();

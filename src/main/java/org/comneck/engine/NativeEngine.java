@@ -628,13 +628,12 @@ public final class NativeEngine implements AutoCloseable {
 
     /** Records a run. */
     private PreparedRun record(Key key) {
-        RecordedStages recorded = new RecordedStages(backend.newRun());
-        RunBuilder run = recorded.builder();
+        RunBuilder run = backend.newRun();
         try {
             return switch (key.kind()) {
-                case ENCODE -> recordEncode(key, recorded, run);
-                case CLASSES_OF_PIXELS -> recordPixels(key, recorded, run);
-                default -> recordDecode(key, recorded, run);
+                case ENCODE -> recordEncode(key, run);
+                case CLASSES_OF_PIXELS -> recordPixels(key, run);
+                default -> recordDecode(key, run);
             };
         } catch (OutOfMemoryError e) {
             throw new UsageException(
@@ -642,7 +641,7 @@ public final class NativeEngine implements AutoCloseable {
         }
     }
 
-    private PreparedRun recordEncode(Key key, RecordedStages recorded, RunBuilder run) {
+    private PreparedRun recordEncode(Key key, RunBuilder run) {
         run.stage("analysis");
         Activation pixels = run.input(ElementType.U8, key.images(), key.height(), key.width(), 3);
         Activation gains = gainsInput(key, run);
@@ -651,10 +650,10 @@ public final class NativeEngine implements AutoCloseable {
         Activation y = codec.analysis(run, image, gains);
         run.release(image);
         Codec.Coded coded = codec.encode(run, y);
-        return PreparedRun.of(key, run.build(), recorded, timings, pixels, gains, coded, null);
+        return PreparedRun.of(key, run.build(), timings, pixels, gains, coded, null);
     }
 
-    private PreparedRun recordDecode(Key key, RecordedStages recorded, RunBuilder run) {
+    private PreparedRun recordDecode(Key key, RunBuilder run) {
         Activation gains = gainsInput(key, run);
         Codec.Coded coded =
                 codec.decode(run, key.images(), key.height() / codec.stride(), key.width() / codec.stride());
@@ -672,16 +671,16 @@ public final class NativeEngine implements AutoCloseable {
             default -> tokens(run, yHat, key.options());
         };
         run.output(result);
-        return PreparedRun.of(key, run.build(), recorded, timings, null, gains, coded, result);
+        return PreparedRun.of(key, run.build(), timings, null, gains, coded, result);
     }
 
-    private PreparedRun recordPixels(Key key, RecordedStages recorded, RunBuilder run) {
+    private PreparedRun recordPixels(Key key, RunBuilder run) {
         run.stage("embedding");
         Activation pixels = run.input(ElementType.U8, key.images(), key.height(), key.width(), 3);
         Activation x = encoder.embed(run, pixels);
         Activation result = classScores(run, encoder.blocks(run, x, 0, -1));
         run.output(result);
-        return PreparedRun.of(key, run.build(), recorded, timings, pixels, null, null, result);
+        return PreparedRun.of(key, run.build(), timings, pixels, null, null, result);
     }
 
     private Activation gainsInput(Key key, RunBuilder run) {

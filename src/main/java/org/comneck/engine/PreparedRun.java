@@ -12,7 +12,6 @@ import org.comneck.codec.Codec;
  * A recorded run of the engine with its ports. Used by one thread at a time; waits in {@link RunPool} between uses.
  *
  * @param key what it was prepared for
- * @param stages names of the run's stages
  * @param totals where each stage's nanoseconds are added
  * @param pixels U8 input, or null
  * @param gains F32 input, or null
@@ -20,14 +19,7 @@ import org.comneck.codec.Codec;
  * @param result output of tokens, logits, latents or pixels, or null
  */
 record PreparedRun(
-        Key key,
-        Run run,
-        List<String> stages,
-        LongAdder[] totals,
-        Activation pixels,
-        Activation gains,
-        Codec.Coded coded,
-        Activation result)
+        Key key, Run run, LongAdder[] totals, Activation pixels, Activation gains, Codec.Coded coded, Activation result)
         implements AutoCloseable {
     /** What a run does. */
     enum Kind {
@@ -52,18 +44,17 @@ record PreparedRun(
     static PreparedRun of(
             Key key,
             Run run,
-            RecordedStages recorded,
             Map<String, LongAdder> timings,
             Activation pixels,
             Activation gains,
             Codec.Coded coded,
             Activation result) {
-        List<String> stages = recorded.names();
+        List<String> stages = run.stages();
         LongAdder[] totals = new LongAdder[stages.size()];
         for (int i = 0; i < totals.length; i++) {
             totals[i] = timings.computeIfAbsent(stages.get(i), name -> new LongAdder());
         }
-        return new PreparedRun(key, run, stages, totals, pixels, gains, coded, result);
+        return new PreparedRun(key, run, totals, pixels, gains, coded, result);
     }
 
     /** Executes all steps. */

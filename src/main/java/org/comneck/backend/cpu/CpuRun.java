@@ -26,6 +26,7 @@ final class CpuRun implements Run {
     private final MemorySegment offset;
     private final MemorySegment nanos;
     private final long bytes;
+    private final List<String> stages;
     private boolean closed;
 
     CpuRun(
@@ -37,7 +38,7 @@ final class CpuRun implements Run {
             List<CpuLayer> layers,
             List<CpuTables> tables,
             int payloads,
-            int stages,
+            List<String> stages,
             long bytes) {
         this.backend = backend;
         this.plan = plan;
@@ -47,7 +48,8 @@ final class CpuRun implements Run {
         this.text = arena.allocate(NativeRansDecoder.TEXT_BYTES);
         this.offset = arena.allocate(JAVA_LONG);
         this.bytes = bytes;
-        this.nanos = arena.allocate(JAVA_LONG, Math.max(1, stages));
+        this.stages = List.copyOf(stages);
+        this.nanos = arena.allocate(JAVA_LONG, Math.max(1, stages.size()));
         // Segments of this arena throw once the run is closed, instead of reading freed memory.
         MemorySegment owned = memory.reinterpret(arena, null);
         for (int port : ports) {
@@ -143,6 +145,11 @@ final class CpuRun implements Run {
     @Override
     public DamagedDataException damage(int image) {
         return image < 0 || image >= damage.length ? null : damage[image];
+    }
+
+    @Override
+    public List<String> stages() {
+        return stages;
     }
 
     @Override

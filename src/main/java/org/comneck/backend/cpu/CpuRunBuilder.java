@@ -61,7 +61,7 @@ final class CpuRunBuilder implements RunBuilder {
     private final List<CpuLayer> layers = new ArrayList<>();
     private final List<CpuTables> tables = new ArrayList<>();
     private int payloads;
-    private int stages;
+    private final List<String> stages = new ArrayList<>();
     private boolean built;
 
     CpuRunBuilder(CpuBackend backend) {
@@ -130,7 +130,7 @@ final class CpuRunBuilder implements RunBuilder {
             number[0] = out.get(JAVA_INT, 0);
             return status;
         });
-        stages = number[0] + 1;
+        stages.add(name);
         return number[0];
     }
 

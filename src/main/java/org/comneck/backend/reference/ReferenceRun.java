@@ -74,6 +74,11 @@ final class ReferenceRun implements Run {
     }
 
     @Override
+    public List<String> stages() {
+        return stages.stream().map(Stage::name).toList();
+    }
+
+    @Override
     public long stageNanos(int stage) {
         return nanos[stage];
     }
