@@ -9,6 +9,7 @@ import java.util.SplittableRandom;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Tensor;
+import org.comneck.engine.Photo;
 
 /** Trains the codec: bits per pixel + lambda * 255^2 * mean squared error, the lambda of a random quality for each photo. */
 final class CodecStage implements Stage {
@@ -19,6 +20,7 @@ final class CodecStage implements Stage {
     private final Path data;
     private final Photos photos;
     private final Photos heldOut;
+    private final PhotoBatches batches;
     private final int batch;
     private final int crop;
     private final long seed;
@@ -32,6 +34,7 @@ final class CodecStage implements Stage {
         this.data = data;
         this.photos = Photos.training(recipe, data);
         this.heldOut = Photos.heldOut(recipe, data);
+        this.batches = new PhotoBatches(recipe, photos, Photos::randomSquare);
         this.batch = recipe.integer("batch");
         this.crop = recipe.integer("crop");
         this.seed = recipe.integer("seed", 1);
@@ -69,6 +72,16 @@ final class CodecStage implements Stage {
     }
 
     @Override
+    public Photos photos() {
+        return photos;
+    }
+
+    @Override
+    public void close() {
+        batches.close();
+    }
+
+    @Override
     public int batch() {
         return batch;
     }
@@ -85,22 +98,13 @@ final class CodecStage implements Stage {
     @Override
     public Map<String, Double> step(long step, double progress) {
         SplittableRandom random = new SplittableRandom(seed * 0x632BE59BD9B4E019L + step);
-        float[] pixels = new float[batch * 3 * crop * crop];
         long[] qualities = new long[batch];
         float[] weights = new float[batch];
         for (int i = 0; i < batch; i++) {
-            Photos.View view = null;
-            while (view == null) {
-                Photos.Photo photo = photos.get(random.nextInt(photos.count()));
-                view = Photos.randomSquare(photo, crop, random);
-                if (view != null) {
-                    Photos.draw(photo, view, crop, pixels, i * 3 * crop * crop);
-                }
-            }
             qualities[i] = random.nextInt(size.lambdas().size());
             weights[i] = lambda(qualities[i]) * 255 * 255;
         }
-        Tensor x = Ops.of(pixels, batch, 3, crop, crop);
+        Tensor x = batches.get(step, batch, crop).tensor();
         CodecNetwork.Result result = network.run(x, Ops.of(qualities, batch), true, true);
         Tensor error = Ops.meanOver(result.xHat().sub(x).square(), false, 1, 2, 3);
         Tensor rate = Ops.scaled(result.bits(), 1.0 / (crop * crop));
@@ -125,14 +129,14 @@ final class CodecStage implements Stage {
         parameters.useAverage(true);
         try {
             int count = Math.min(EVALUATED, heldOut.count());
-            List<Photos.Photo> crops = new ArrayList<>();
+            List<Photo> crops = new ArrayList<>();
             for (int i = 0; i < count; i++) {
                 crops.add(heldOut.get(i * heldOut.count() / count));
             }
             measure(figures, "", crops, false);
             if (thorough && recipe.has("evaluate.photos")) {
                 Photos whole = Photos.of(Photos.list(Photos.resolve(data, recipe.word("evaluate.photos"))));
-                List<Photos.Photo> all = new ArrayList<>();
+                List<Photo> all = new ArrayList<>();
                 for (int i = 0; i < whole.count(); i++) {
                     all.add(whole.get(i));
                 }
@@ -145,11 +149,11 @@ final class CodecStage implements Stage {
         return figures;
     }
 
-    private void measure(Map<String, Double> figures, String prefix, List<Photos.Photo> list, boolean whole) {
+    private void measure(Map<String, Double> figures, String prefix, List<Photo> list, boolean whole) {
         for (int q = 0; q < size.lambdas().size(); q++) {
             double bits = 0;
             double psnr = 0;
-            for (Photos.Photo photo : list) {
+            for (Photo photo : list) {
                 try (var _ = new PointerScope()) {
                     Tensor x = whole ? pixels(photo) : EncoderStage.centre(photo, 256);
                     CodecNetwork.Result result = exact.run(x, Ops.of(new long[] {q}, 1), false, true);
@@ -163,17 +167,7 @@ final class CodecStage implements Stage {
     }
 
     /** A photo's own pixels, from its top left corner on, sizes cut to multiples of 64. */
-    private static Tensor pixels(Photos.Photo photo) {
-        int width = photo.width() / 64 * 64;
-        int height = photo.height() / 64 * 64;
-        float[] planes = new float[3 * width * height];
-        for (int y = 0; y < height; y++) {
-            for (int x = 0; x < width; x++) {
-                for (int c = 0; c < 3; c++) {
-                    planes[(c * height + y) * width + x] = (photo.rgb()[3 * (y * photo.width() + x) + c] & 0xFF) / 255f;
-                }
-            }
-        }
-        return Ops.of(planes, 1, 3, height, width);
+    private static Tensor pixels(Photo photo) {
+        return Photos.pixels(photo.crop(0, 0, photo.width() / 64 * 64, photo.height() / 64 * 64));
     }
 }

@@ -13,6 +13,8 @@ import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch;
 import org.comneck.UsageException;
+import org.comneck.engine.Photo;
+import org.comneck.engine.Resample;
 import org.comneck.model.Manifest;
 import org.comneck.model.SafetensorsFile;
 
@@ -28,6 +30,7 @@ final class EncoderStage implements Stage {
     private final Recipe recipe;
     private final Photos photos;
     private final Photos heldOut;
+    private final PhotoBatches batches;
     private final int batch;
     private final long seed;
     private final double alone;
@@ -43,6 +46,7 @@ final class EncoderStage implements Stage {
         this.recipe = recipe;
         this.photos = Photos.training(recipe, data);
         this.heldOut = Photos.heldOut(recipe, data);
+        this.batches = new PhotoBatches(recipe, photos, Photos.randomViews(recipe));
         this.batch = recipe.integer("batch");
         this.seed = recipe.integer("seed", 1);
         this.alone = recipe.number("blocks.alone", 0.35);
@@ -114,6 +118,16 @@ final class EncoderStage implements Stage {
     }
 
     @Override
+    public Photos photos() {
+        return photos;
+    }
+
+    @Override
+    public void close() {
+        batches.close();
+    }
+
+    @Override
     public int batch() {
         return batch;
     }
@@ -129,21 +143,11 @@ final class EncoderStage implements Stage {
                 * Stage.cosine(together, recipe.number("rate.final", 0.01));
     }
 
-    /** A batch of random views in [0,1]. */
-    static Tensor batch(Photos photos, int batch, int side, double leastArea, SplittableRandom random) {
-        float[] pixels = new float[batch * 3 * side * side];
-        for (int i = 0; i < batch; i++) {
-            Photos.Photo photo = photos.get(random.nextInt(photos.count()));
-            Photos.draw(photo, Photos.randomView(photo, leastArea, random), side, pixels, i * 3 * side * side);
-        }
-        return Ops.of(pixels, batch, 3, side, side);
-    }
-
     @Override
     public Map<String, Double> step(long step, double progress) {
         SplittableRandom random = new SplittableRandom(seed * 0x632BE59BD9B4E019L + step);
         Tensor pixels =
-                EncoderNetwork.normalize(batch(photos, batch, size.image(), recipe.number("crop.area", 0.35), random));
+                EncoderNetwork.normalize(batches.get(step, batch, size.image()).tensor());
         DeitTeacher.Answer answer;
         NoGradGuard guard = new NoGradGuard();
         try {
@@ -346,10 +350,9 @@ final class EncoderStage implements Stage {
         return figures;
     }
 
-    static Tensor centre(Photos.Photo photo, int side) {
-        float[] pixels = new float[3 * side * side];
-        Photos.draw(photo, Photos.centre(photo), side, pixels, 0);
-        return Ops.of(pixels, 1, 3, side, side);
+    /** What the engine shows an encoder of a photo, (1,3,side,side) in [0,1]. */
+    static Tensor centre(Photo photo, int side) {
+        return Photos.pixels(photo.prepare(side, Resample.BICUBIC));
     }
 
     /** How many classes have a higher logit than the true one. */

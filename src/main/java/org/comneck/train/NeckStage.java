@@ -19,6 +19,7 @@ final class NeckStage implements Stage {
     private final Recipe recipe;
     private final Photos photos;
     private final Photos heldOut;
+    private final PhotoBatches batches;
     private final int batch;
     private final long seed;
     private final int entry;
@@ -36,6 +37,7 @@ final class NeckStage implements Stage {
         this.recipe = recipe;
         this.photos = Photos.training(recipe, data);
         this.heldOut = Photos.heldOut(recipe, data);
+        this.batches = new PhotoBatches(recipe, photos, Photos.randomViews(recipe));
         this.batch = recipe.integer("batch");
         this.seed = recipe.integer("seed", 1);
         this.entry = recipe.integer("neck.entry");
@@ -84,6 +86,16 @@ final class NeckStage implements Stage {
     }
 
     @Override
+    public Photos photos() {
+        return photos;
+    }
+
+    @Override
+    public void close() {
+        batches.close();
+    }
+
+    @Override
     public int batch() {
         return batch;
     }
@@ -106,7 +118,7 @@ final class NeckStage implements Stage {
         int count = small ? recipe.integer("small.batch") : batch;
         int side = small ? recipe.integer("small.image") : size.image();
         boolean alone = progress < recipe.number("entry.alone", 0.4);
-        Tensor pixels = EncoderStage.batch(photos, count, side, recipe.number("crop.area", 0.35), random);
+        Tensor pixels = batches.get(step, count, side).tensor();
         long[] qualities = new long[count];
         for (int i = 0; i < count; i++) {
             qualities[i] = random.nextInt(codec.size().lambdas().size());

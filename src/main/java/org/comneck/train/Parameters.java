@@ -145,6 +145,13 @@ final class Parameters {
         gradient.zero_();
     }
 
+    /** Makes the sum of the gradients of so many batches their mean. */
+    void meanGradient(int batches) {
+        if (batches > 1) {
+            gradient.mul_(Ops.scalar(1.0 / batches));
+        }
+    }
+
     /**
      * One step of Adam.
      *

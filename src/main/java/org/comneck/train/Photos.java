@@ -1,29 +1,36 @@
 package org.comneck.train;
 
-import java.awt.Graphics2D;
-import java.awt.image.BufferedImage;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
+import java.util.BitSet;
 import java.util.List;
 import java.util.Locale;
+import java.util.Queue;
 import java.util.SplittableRandom;
+import java.util.concurrent.ConcurrentLinkedQueue;
+import java.util.concurrent.atomic.AtomicLong;
+import java.util.concurrent.atomic.AtomicReferenceArray;
+import java.util.stream.IntStream;
 import java.util.stream.Stream;
-import javax.imageio.ImageIO;
+import org.bytedeco.pytorch.Tensor;
+import org.comneck.DamagedDataException;
 import org.comneck.UsageException;
+import org.comneck.engine.Photo;
 
 /**
- * The photos of a recipe. Each is decoded once, when it is first needed, and kept as RGB bytes.
+ * The photos of a recipe, read by whoever needs one first; several threads may ask. As RGB bytes they are kept in memory up to a third of the
+ * heap, and read anew each time beyond that.
  *
  * <p>Of the folders under {@code data.holdout}, every fifth photo by name (the fifth, tenth, ...) is never trained on: those are for measuring.
+ * A photo that cannot be read, or is too small, is left out and listed under {@link #takeSkipped}.
  */
 final class Photos {
     /** One in this many photos of the labelled folders is held out. */
     static final int HOLDOUT = 5;
 
-    /** @param rgb interleaved, row by row */
-    record Photo(int width, int height, byte[] rgb) {}
+    private static final List<String> EXTENSIONS = List.of(".jpg", ".jpeg", ".png", ".webp");
 
     /**
      * A rectangle of a photo, to be brought to a square.
@@ -32,12 +39,22 @@ final class Photos {
      */
     record View(double x, double y, double width, double height, boolean flip) {}
 
-    private final List<Path> files = new ArrayList<>();
-    private final List<Photo> photos = new ArrayList<>();
+    /**
+     * A photo that is left out.
+     *
+     * @param reason as a sentence that names the file
+     */
+    record Skipped(Path file, String reason) {}
+
+    private final List<Path> files;
+    private final AtomicReferenceArray<Photo> kept;
+    private final AtomicLong bytesLeft = new AtomicLong(Runtime.getRuntime().maxMemory() / 3);
+    private final BitSet left = new BitSet();
+    private final Queue<Skipped> skipped = new ConcurrentLinkedQueue<>();
 
     private Photos(List<Path> files) {
-        this.files.addAll(files);
-        files.forEach(file -> photos.add(null));
+        this.files = List.copyOf(files);
+        this.kept = new AtomicReferenceArray<>(files.size());
     }
 
     /** Photos to train on: {@code data.folders} and, less the held-out ones, {@code data.holdout}. */
@@ -45,21 +62,33 @@ final class Photos {
         return select(recipe, data, true);
     }
 
-    /** The held-out photos of {@code data.holdout}. */
+    /** The held-out photos of {@code data.holdout} that can be read. */
     static Photos heldOut(Recipe recipe, Path data) {
-        return select(recipe, data, false);
+        Photos all = select(recipe, data, false);
+        List<Integer> good = IntStream.range(0, all.count())
+                .parallel()
+                .filter(i -> all.find(i) != null)
+                .boxed()
+                .toList();
+        Photos photos = new Photos(good.stream().map(all::file).toList());
+        for (int i = 0; i < good.size(); i++) {
+            photos.kept.set(i, all.kept.get(good.get(i)));
+        }
+        photos.bytesLeft.set(all.bytesLeft.get());
+        photos.skipped.addAll(all.skipped);
+        return photos;
     }
 
     private static Photos select(Recipe recipe, Path data, boolean training) {
         List<Path> files = new ArrayList<>();
         if (training && recipe.has("data.folders")) {
             for (String folder : recipe.words("data.folders")) {
-                files.addAll(list(resolve(data, folder)));
+                files.addAll(listed(resolve(data, folder)));
             }
         }
         if (recipe.has("data.holdout")) {
             for (String folder : recipe.words("data.holdout")) {
-                List<Path> all = list(resolve(data, folder));
+                List<Path> all = listed(resolve(data, folder));
                 for (int i = 0; i < all.size(); i++) {
                     if ((i % HOLDOUT == HOLDOUT - 1) != training) {
                         files.add(all.get(i));
@@ -91,11 +120,21 @@ final class Photos {
                 inside + " does not exist; --data names the folder that the recipe's paths start from");
     }
 
+    private static List<Path> listed(Path folder) {
+        List<Path> photos = list(folder);
+        if (photos.isEmpty()) {
+            throw new UsageException(
+                    folder + " holds no photos (" + String.join(", ", EXTENSIONS) + "), nor do its subfolders");
+        }
+        return photos;
+    }
+
+    /** JPEG, PNG and WebP files in a folder and its subfolders, by path. */
     static List<Path> list(Path folder) {
         try (Stream<Path> walk = Files.walk(folder)) {
             return walk.filter(file -> {
                         String name = file.getFileName().toString().toLowerCase(Locale.ROOT);
-                        return name.endsWith(".jpg") || name.endsWith(".jpeg") || name.endsWith(".png");
+                        return EXTENSIONS.stream().anyMatch(name::endsWith) && Files.isRegularFile(file);
                     })
                     .sorted()
                     .toList();
@@ -112,59 +151,93 @@ final class Photos {
         return files.get(i);
     }
 
+    /**
+     * A photo.
+     *
+     * @throws UsageException or {@link DamagedDataException} when it cannot be read
+     */
     Photo get(int i) {
-        Photo photo = photos.get(i);
+        Photo photo = kept.get(i);
         if (photo == null) {
-            photo = read(files.get(i));
-            photos.set(i, photo);
+            photo = Photo.read(files.get(i));
+            if (bytesLeft.addAndGet(-photo.rgb().length) >= 0) {
+                kept.set(i, photo);
+            } else {
+                bytesLeft.addAndGet(photo.rgb().length);
+            }
         }
         return photo;
     }
 
-    private static Photo read(Path file) {
-        BufferedImage image;
+    /** A photo, or null when it cannot be read; it is left out then. */
+    Photo find(int i) {
         try {
-            image = ImageIO.read(file.toFile());
-        } catch (IOException e) {
-            throw new UsageException(file + " cannot be read: " + e.getMessage(), e);
+            return get(i);
+        } catch (UsageException | DamagedDataException e) {
+            skip(i, e.getMessage());
+            return null;
         }
-        if (image == null) {
-            throw new UsageException(file + " is no picture that can be read");
+    }
+
+    /**
+     * Leaves a photo out.
+     *
+     * @throws UsageException when none is left
+     */
+    void skip(int i, String reason) {
+        boolean last;
+        synchronized (left) {
+            if (left.get(i)) {
+                return;
+            }
+            left.set(i);
+            last = left.cardinality() == files.size();
         }
-        int width = image.getWidth();
-        int height = image.getHeight();
-        if (image.getType() != BufferedImage.TYPE_3BYTE_BGR) {
-            BufferedImage plain = new BufferedImage(width, height, BufferedImage.TYPE_3BYTE_BGR);
-            Graphics2D graphics = plain.createGraphics();
-            graphics.drawImage(image, 0, 0, null);
-            graphics.dispose();
-            image = plain;
+        skipped.add(new Skipped(files.get(i), reason));
+        if (last) {
+            throw new UsageException("none of the " + files.size() + " photos can be used; the last: " + reason);
         }
-        byte[] rgb = new byte[3 * width * height];
-        int[] row = new int[width];
-        for (int y = 0; y < height; y++) {
-            image.getRGB(0, y, width, 1, row, 0, width);
-            for (int x = 0; x < width; x++) {
-                int at = 3 * (y * width + x);
-                rgb[at] = (byte) (row[x] >> 16);
-                rgb[at + 1] = (byte) (row[x] >> 8);
-                rgb[at + 2] = (byte) row[x];
+    }
+
+    /** Those left out since this was last asked. */
+    List<Skipped> takeSkipped() {
+        List<Skipped> taken = new ArrayList<>();
+        for (Skipped one = skipped.poll(); one != null; one = skipped.poll()) {
+            taken.add(one);
+        }
+        return taken;
+    }
+
+    /** Random views of at least {@code crop.area} of a photo. */
+    static PhotoBatches.Cut randomViews(Recipe recipe) {
+        double leastArea = recipe.number("crop.area", 0.35);
+        return (photo, side, random) -> randomView(photo, leastArea, random);
+    }
+
+    /** All of a photo, (1,3,H,W) in [0,1]. */
+    static Tensor pixels(Photo photo) {
+        byte[] rgb = photo.rgb();
+        int plane = photo.width() * photo.height();
+        float[] planes = new float[3 * plane];
+        for (int i = 0; i < plane; i++) {
+            for (int c = 0; c < 3; c++) {
+                planes[c * plane + i] = (rgb[3 * i + c] & 0xFF) / 255f;
             }
         }
-        return new Photo(width, height, rgb);
+        return Ops.of(planes, 1, 3, photo.height(), photo.width());
     }
 
     /** A random view for the encoder: some part of the area, mildly distorted, flipped half of the time. */
     static View randomView(Photo photo, double leastArea, SplittableRandom random) {
         for (int attempt = 0; attempt < 10; attempt++) {
-            double area = photo.width * (double) photo.height * random.nextDouble(leastArea, 1);
+            double area = photo.width() * (double) photo.height() * random.nextDouble(leastArea, 1);
             double aspect = Math.exp(random.nextDouble(-1, 1) * Math.log(4.0 / 3));
             double width = Math.sqrt(area * aspect);
             double height = Math.sqrt(area / aspect);
-            if (width <= photo.width && height <= photo.height) {
+            if (width <= photo.width() && height <= photo.height()) {
                 return new View(
-                        random.nextDouble() * (photo.width - width),
-                        random.nextDouble() * (photo.height - height),
+                        random.nextDouble() * (photo.width() - width),
+                        random.nextDouble() * (photo.height() - height),
                         width,
                         height,
                         random.nextBoolean());
@@ -176,7 +249,7 @@ final class Photos {
 
     /** A random square for the codec, of the photo's own pixels or, half of the time, of a photo made smaller; null when it is too small. */
     static View randomSquare(Photo photo, int size, SplittableRandom random) {
-        int shortSide = Math.min(photo.width, photo.height);
+        int shortSide = Math.min(photo.width(), photo.height());
         if (shortSide < size) {
             return null;
         }
@@ -184,8 +257,8 @@ final class Photos {
         if (random.nextBoolean()) {
             side = size * (1 + random.nextDouble() * (Math.min(2, shortSide / (double) size) - 1));
         }
-        double x = random.nextDouble() * (photo.width - side);
-        double y = random.nextDouble() * (photo.height - side);
+        double x = random.nextDouble() * (photo.width() - side);
+        double y = random.nextDouble() * (photo.height() - side);
         return side == size
                 ? new View(Math.floor(x), Math.floor(y), side, side, random.nextBoolean())
                 : new View(x, y, side, side, random.nextBoolean());
@@ -193,41 +266,75 @@ final class Photos {
 
     /** The centre square of the full short side. */
     static View centre(Photo photo) {
-        int side = Math.min(photo.width, photo.height);
-        return new View((photo.width - side) / 2, (photo.height - side) / 2, side, side, false);
+        int side = Math.min(photo.width(), photo.height());
+        return new View((photo.width() - side) / 2, (photo.height() - side) / 2, side, side, false);
     }
 
-    /** Writes a view as size x size pixels, planes R, G, B in [0,1], bilinear between pixel centres. */
-    static void draw(Photo photo, View view, int size, float[] out, int offset) {
-        double stepX = view.width / size;
-        double stepY = view.height / size;
-        int[] left = new int[size];
-        int[] right = new int[size];
-        float[] part = new float[size];
-        for (int i = 0; i < size; i++) {
-            int column = view.flip ? size - 1 - i : i;
-            double x = Math.clamp(view.x + (column + 0.5) * stepX - 0.5, 0, photo.width - 1.0);
-            left[i] = 3 * (int) x;
-            right[i] = 3 * Math.min((int) x + 1, photo.width - 1);
-            part[i] = (float) (x - (int) x);
+    /**
+     * The pixels that a line of outputs is made of: outputs {@code i} takes {@code weights[i * taps ...]} of the pixels from {@code from[i]} on.
+     * Triangles between pixel centres, as wide as the outputs' distance where that is more than a pixel, so that nothing aliases.
+     */
+    private record Taps(int taps, int[] from, float[] weights) {
+        static Taps of(double start, double length, int pixels, int outputs, boolean flip) {
+            double step = length / outputs;
+            double reach = Math.max(1, step);
+            int taps = (int) Math.ceil(2 * reach) + 1;
+            int[] from = new int[outputs];
+            float[] weights = new float[outputs * taps];
+            for (int i = 0; i < outputs; i++) {
+                double centre = start + ((flip ? outputs - 1 - i : i) + 0.5) * step - 0.5;
+                int first = (int) Math.floor(centre - reach) + 1;
+                from[i] = Math.clamp(first, 0, Math.max(0, pixels - taps));
+                double sum = 0;
+                for (int k = first; k < centre + reach; k++) {
+                    sum += reach - Math.abs(k - centre);
+                }
+                for (int k = first; k < centre + reach; k++) {
+                    int inside = Math.clamp(k, 0, pixels - 1);
+                    weights[i * taps + inside - from[i]] += (float) ((reach - Math.abs(k - centre)) / sum);
+                }
+            }
+            return new Taps(taps, from, weights);
         }
-        byte[] rgb = photo.rgb;
-        int plane = size * size;
-        for (int j = 0; j < size; j++) {
-            double y = Math.clamp(view.y + (j + 0.5) * stepY - 0.5, 0, photo.height - 1.0);
-            int top = 3 * photo.width * (int) y;
-            int bottom = 3 * photo.width * Math.min((int) y + 1, photo.height - 1);
-            float down = (float) (y - (int) y);
+    }
+
+    /** Writes a view as size x size pixels, planes R, G, B in [0,1]. */
+    static void draw(Photo photo, View view, int size, float[] out, int offset) {
+        Taps columns = Taps.of(view.x, view.width, photo.width(), size, view.flip);
+        Taps rows = Taps.of(view.y, view.height, photo.height(), size, false);
+        int top = rows.from[0];
+        int bottom = Math.min(photo.height(), rows.from[size - 1] + rows.taps);
+        // lines[y - top][c][i]: the photo's rows, brought to the width of the view
+        float[] lines = new float[(bottom - top) * 3 * size];
+        byte[] rgb = photo.rgb();
+        for (int y = top; y < bottom; y++) {
             for (int i = 0; i < size; i++) {
-                int at = offset + j * size + i;
-                for (int c = 0; c < 3; c++) {
-                    float a = rgb[top + left[i] + c] & 0xFF;
-                    float b = rgb[top + right[i] + c] & 0xFF;
-                    float d = rgb[bottom + left[i] + c] & 0xFF;
-                    float e = rgb[bottom + right[i] + c] & 0xFF;
-                    float upper = a + (b - a) * part[i];
-                    float lower = d + (e - d) * part[i];
-                    out[at + c * plane] = (upper + (lower - upper) * down) * (1f / 255);
+                float red = 0;
+                float green = 0;
+                float blue = 0;
+                int at = 3 * (y * photo.width() + columns.from[i]);
+                for (int k = 0; k < columns.taps && columns.from[i] + k < photo.width(); k++) {
+                    float weight = columns.weights[i * columns.taps + k];
+                    red += weight * (rgb[at + 3 * k] & 0xFF);
+                    green += weight * (rgb[at + 3 * k + 1] & 0xFF);
+                    blue += weight * (rgb[at + 3 * k + 2] & 0xFF);
+                }
+                int to = (y - top) * 3 * size + i;
+                lines[to] = red;
+                lines[to + size] = green;
+                lines[to + 2 * size] = blue;
+            }
+        }
+        for (int c = 0; c < 3; c++) {
+            for (int j = 0; j < size; j++) {
+                int to = offset + (c * size + j) * size;
+                java.util.Arrays.fill(out, to, to + size, 0);
+                for (int k = 0; k < rows.taps && rows.from[j] + k < bottom; k++) {
+                    float weight = rows.weights[j * rows.taps + k] * (1f / 255);
+                    int line = ((rows.from[j] - top + k) * 3 + c) * size;
+                    for (int i = 0; i < size && weight != 0; i++) {
+                        out[to + i] += weight * lines[line + i];
+                    }
                 }
             }
         }

@@ -124,6 +124,19 @@ public final class Recipe {
         return has(key) ? number(key) : otherwise;
     }
 
+    boolean flag(String key, boolean otherwise) {
+        if (!has(key)) {
+            return otherwise;
+        }
+        return switch (word(key)) {
+            case "true", "yes", "on" -> true;
+            case "false", "no", "off" -> false;
+            default ->
+                throw new UsageException(
+                        "recipe " + name + ": '" + key + "' is true or false, not '" + word(key) + "'");
+        };
+    }
+
     List<Integer> integers(String key) {
         return words(key).stream()
                 .map(word -> parsed(key, word, Integer::parseInt))

@@ -23,6 +23,8 @@ import org.comneck.UsageException;
 public final class Trainer {
     private static final String CHECKPOINT = "checkpoint.safetensors";
     private static final String METRICS = "metrics.jsonl";
+    private static final String SKIPPED = "skipped-photos.txt";
+    private static final int SKIPPED_NAMED = 10;
 
     /** Told how training goes. Called from the training thread. */
     public interface Listener {
@@ -113,8 +115,8 @@ public final class Trainer {
             }
             Checkpoint checkpoint = Checkpoint.read(file);
             Ops.start(stage.integer("threads", 2));
-            try (var _ = new PointerScope()) {
-                Stage trained = create(stage, data, runFolder);
+            try (var _ = new PointerScope();
+                    Stage trained = create(stage, data, runFolder)) {
                 checkpoint.restore(file, trained.parameters());
                 listener.evaluated(stage.name(), checkpoint.step(), trained.evaluate(true));
             }
@@ -169,8 +171,9 @@ public final class Trainer {
             before.restore(file, stage.parameters());
             listener.note(recipe.name() + " continues at step " + before.step());
         }
-        try (BufferedWriter metrics = Files.newBufferedWriter(
-                folder.resolve(METRICS), StandardOpenOption.CREATE, StandardOpenOption.APPEND)) {
+        try (stage;
+                BufferedWriter metrics = Files.newBufferedWriter(
+                        folder.resolve(METRICS), StandardOpenOption.CREATE, StandardOpenOption.APPEND)) {
             new Loop(recipe, stage, file, metrics, listener, before).run();
         } catch (IOException e) {
             throw new UsageException(folder.resolve(METRICS) + " cannot be written: " + e.getMessage(), e);
@@ -188,6 +191,7 @@ public final class Trainer {
         private final Map<String, Double> smooth = new LinkedHashMap<>();
         private long step;
         private double seconds;
+        private int skipped;
 
         Loop(Recipe recipe, Stage stage, Path file, BufferedWriter metrics, Listener listener, Checkpoint before) {
             this.recipe = recipe;
@@ -212,6 +216,7 @@ public final class Trainer {
             int seed = recipe.integer("seed", 1);
             double checkpointEvery = recipe.number("checkpoint.seconds", 120);
             double evaluateEvery = recipe.number("evaluate.seconds", 600);
+            int accumulate = recipe.integer("accumulate", 1);
             int logEvery = recipe.integer("log.steps", 20);
             int stopAt = recipe.integer("stop.step", Integer.MAX_VALUE);
             double lastCheckpoint = seconds;
@@ -219,20 +224,33 @@ public final class Trainer {
             double speed = 0;
             while (fraction() < 1 && !stop && step < stopAt) {
                 long begin = System.nanoTime();
-                Map<String, Double> terms;
+                Map<String, Double> terms = new LinkedHashMap<>();
+                double progress = fraction();
+                stage.parameters().zeroGradient();
+                for (int k = 0; k < accumulate && !stop; k++) {
+                    long index = step * accumulate + k;
+                    torch.manual_seed(seed * 1_000_003L + index);
+                    try (var _ = new PointerScope()) {
+                        stage.step(index, progress)
+                                .forEach((name, value) -> terms.merge(name, value / accumulate, Double::sum));
+                    }
+                }
+                if (stop) {
+                    // Some batches of this step are missing: it is made anew when the run goes on.
+                    break;
+                }
                 double length;
                 try (var _ = new PointerScope()) {
-                    torch.manual_seed(seed * 1_000_003L + step);
-                    stage.parameters().zeroGradient();
-                    double progress = fraction();
-                    terms = stage.step(step, progress);
                     double factor = stage.rate(progress) * Math.min(1, (step + 1.0) / warmup);
+                    stage.parameters().meanGradient(accumulate);
                     length = stage.parameters().step(step + 1, rate * factor, clip, decay);
                 }
                 step++;
                 double spent = (System.nanoTime() - begin) * 1e-9;
                 seconds += spent;
-                speed = speed == 0 ? stage.batch() / spent : 0.95 * speed + 0.05 * stage.batch() / spent;
+                double now = accumulate * stage.batch() / spent;
+                speed = speed == 0 ? now : 0.95 * speed + 0.05 * now;
+                skipped();
                 terms.put("gradient", length);
                 terms.forEach((name, value) ->
                         smooth.merge(name, value, (a, b) -> Double.isFinite(b) ? 0.97 * a + 0.03 * b : a));
@@ -253,6 +271,23 @@ public final class Trainer {
             save();
             if (fraction() >= 1) {
                 evaluate(speed);
+            }
+        }
+
+        /** Says which photos cannot be used: the first ones by name, all of them in a file. */
+        private void skipped() throws IOException {
+            for (Photos.Skipped photo : stage.photos().takeSkipped()) {
+                skipped++;
+                if (skipped <= SKIPPED_NAMED) {
+                    listener.note("left out: " + photo.reason());
+                } else if (skipped == SKIPPED_NAMED + 1) {
+                    listener.note("more photos are left out: see " + file.resolveSibling(SKIPPED));
+                }
+                Files.writeString(
+                        file.resolveSibling(SKIPPED),
+                        photo.reason() + System.lineSeparator(),
+                        StandardOpenOption.CREATE,
+                        StandardOpenOption.APPEND);
             }
         }
 
