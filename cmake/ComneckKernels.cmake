@@ -1,0 +1,85 @@
+# The CUDA kernels, twice: for the emulation (always, its tests are CTests) and, where nvcc is installed, for devices.
+#
+#   kernels/<operation>/*.cu          part of both
+#   kernels/<operation>/*_test.cu     one CTest each on the emulation; one program each for a device with COMNECK_DEVICE_TESTS
+#   kernels/emulation/emulation.cpp   the emulation
+
+option(COMNECK_DEVICE_TESTS "Build the kernels' tests for a device too (they need one to run)" OFF)
+set(COMNECK_CUDA_ARCHITECTURES "80;86;89;90a;100;120" CACHE STRING "What nvcc compiles for; one while developing")
+
+file(GLOB comneck_kernel_tests CONFIGURE_DEPENDS kernels/*/*_test.cu)
+file(GLOB comneck_kernels CONFIGURE_DEPENDS kernels/*/*.cu)
+list(REMOVE_ITEM comneck_kernels ${comneck_kernel_tests})
+
+# g++ takes a .cu for nothing it knows: a file that includes it, one for each.
+function(comneck_emulated_sources out)
+  foreach(source ${ARGN})
+    get_filename_component(name ${source} NAME_WE)
+    set(wrapper ${CMAKE_CURRENT_BINARY_DIR}/emulated/${name}.cpp)
+    file(CONFIGURE OUTPUT ${wrapper} CONTENT "#include \"${source}\"\n")
+    list(APPEND wrappers ${wrapper})
+  endforeach()
+  set(${out} ${wrappers} PARENT_SCOPE)
+endfunction()
+
+function(comneck_add_emulated_kernels)
+  comneck_emulated_sources(sources ${comneck_kernels})
+  add_library(comneck_kernels_emulated OBJECT kernels/emulation/emulation.cpp ${sources})
+  comneck_compile_options(comneck_kernels_emulated)
+  target_include_directories(comneck_kernels_emulated PUBLIC kernels src/main/cpp/include src/main/cpp)
+  foreach(test ${comneck_kernel_tests})
+    get_filename_component(name ${test} NAME_WE)
+    comneck_emulated_sources(source ${test})
+    add_executable(kernel_${name} ${source})
+    comneck_compile_options(kernel_${name})
+    target_link_libraries(kernel_${name} PRIVATE comneck_kernels_emulated comneck_objects Threads::Threads)
+    target_include_directories(kernel_${name} PRIVATE src/test/cpp)
+    add_test(NAME kernel_${name} COMMAND kernel_${name})
+  endforeach()
+endfunction()
+
+# Canonical arithmetic on a device: no contraction but where fmaf says so, no flush to zero, rounded divisions and roots.
+function(comneck_device_options target)
+  target_compile_options(${target} PRIVATE
+    $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 -fmad=false -ftz=false -prec-div=true -prec-sqrt=true -Werror=all-warnings
+    -Xcompiler=-Wall,-Wextra,-Wshadow,-Werror,-ffp-contract=off>)
+  target_include_directories(${target} PRIVATE kernels src/main/cpp/include src/main/cpp)
+  set_target_properties(${target} PROPERTIES CUDA_ARCHITECTURES "${comneck_architectures}" CUDA_RUNTIME_LIBRARY Static)
+endfunction()
+
+# Machine code for each, and the newest also as PTX, which later devices translate.
+macro(comneck_find_nvcc)
+  set(comneck_architectures "")
+  foreach(architecture ${COMNECK_CUDA_ARCHITECTURES})
+    list(APPEND comneck_architectures ${architecture}-real)
+  endforeach()
+  list(GET COMNECK_CUDA_ARCHITECTURES -1 comneck_newest)
+  if(NOT comneck_newest MATCHES "a$")
+    list(APPEND comneck_architectures ${comneck_newest}-virtual)
+  endif()
+  set(CMAKE_CUDA_ARCHITECTURES ${comneck_architectures})
+  set(COMNECK_HAS_NVCC OFF)
+  if(NOT COMNECK_SANITIZE)  # a sanitized build takes the emulation only
+    include(CheckLanguage)
+    check_language(CUDA)
+  endif()
+  if(CMAKE_CUDA_COMPILER)
+    enable_language(CUDA)
+    # CMake 3.25 knows no flag for C++20 in this compiler: comneck_device_options gives it.
+    set(CMAKE_CUDA_STANDARD_REQUIRED OFF)
+    set(COMNECK_HAS_NVCC ON)
+    message(STATUS "CUDA: ${CMAKE_CUDA_COMPILER} ${CMAKE_CUDA_COMPILER_VERSION} for ${COMNECK_CUDA_ARCHITECTURES}")
+  elseif(NOT COMNECK_SANITIZE)
+    message(STATUS "CUDA: no nvcc here, so no libcomneck_cuda; the kernels are built and tested on the emulation only")
+  endif()
+endmacro()
+
+function(comneck_add_device_tests)
+  foreach(test ${comneck_kernel_tests})
+    get_filename_component(name ${test} NAME_WE)
+    add_executable(device_${name} ${test} ${comneck_kernels})
+    comneck_device_options(device_${name})
+    target_link_libraries(device_${name} PRIVATE comneck_objects Threads::Threads)
+    target_include_directories(device_${name} PRIVATE src/test/cpp)
+  endforeach()
+endfunction()

@@ -1,0 +1,435 @@
+#include "emulation/emulation.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <string>
+#include <vector>
+
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+// Saves the callee-saved registers on the current stack, its top in *from, and goes on where the stack `to` was left.
+extern "C" void comneck_emulation_switch(void **from, void *to);
+asm(R"(
+.text
+.p2align 4
+.hidden comneck_emulation_switch
+.globl comneck_emulation_switch
+.type comneck_emulation_switch, @function
+comneck_emulation_switch:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+.size comneck_emulation_switch, .-comneck_emulation_switch
+)");
+
+namespace comneck::emulation {
+namespace {
+
+#if defined(__SANITIZE_ADDRESS__)
+constexpr size_t kStackBytes = 256 << 10;
+#else
+constexpr size_t kStackBytes = 64 << 10;
+#endif
+constexpr unsigned kMostThreads = 1024;
+constexpr size_t kMostShared = 227 * 1024;
+constexpr unsigned kLanes = 32;
+
+// Stacks live as long as the process: a launch of 256 threads would otherwise map and unmap 256 of them.
+class Stacks {
+ public:
+  char *get(size_t number) {
+    while (stacks_.size() <= number) {
+      void *memory = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      if (memory == MAP_FAILED) {
+        std::fprintf(stderr, "emulation: no memory for a stack\n");
+        std::abort();
+      }
+      stacks_.push_back(static_cast<char *>(memory));
+    }
+    return stacks_[number];
+  }
+
+ private:
+  std::vector<char *> stacks_;
+};
+
+enum class State { kReady, kBarrier, kWarp, kEnded };
+
+struct Fiber {
+  void *top = nullptr;  // of its stack, while it does not run
+  char *stack = nullptr;
+  void *fake_stack = nullptr;  // AddressSanitizer's
+  State state = State::kReady;
+  dim3 thread;
+  unsigned number = 0;
+  Site site{"", 0};
+  // What it waits with.
+  int predicate = 0;
+  int mode = 0;
+  WarpOperation operation = WarpOperation::kSync;
+  unsigned mask = 0;
+  uint64_t value = 0;
+  int source = 0;
+  // What it gets.
+  uint64_t result = 0;
+};
+
+struct SharedObject {
+  const char *file;
+  int line;
+  std::unique_ptr<unsigned char[]> memory;
+};
+
+uint64_t initial_seed() {
+  const char *text = std::getenv("COMNECK_EMULATION_SEED");
+  return text == nullptr ? 1 : std::strtoull(text, nullptr, 10);
+}
+
+std::mutex turn;
+Stacks stacks;
+std::mt19937_64 generator(initial_seed());
+bool print = true;
+std::string report;
+std::string taken;
+cudaError_t last_error = cudaSuccess;
+
+// The block that runs.
+std::vector<Fiber> fibers;
+Fiber *running = nullptr;
+const std::function<void()> *body = nullptr;
+std::vector<SharedObject> shared_objects;
+std::unique_ptr<unsigned char[]> dynamic;
+bool failed = false;
+void *scheduler_top = nullptr;
+void *scheduler_fake_stack = nullptr;
+const void *scheduler_stack = nullptr;
+size_t scheduler_stack_bytes = 0;
+
+void arrived([[maybe_unused]] void *fake_stack, [[maybe_unused]] const void **from, [[maybe_unused]] size_t *bytes) {
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_finish_switch_fiber(fake_stack, from, bytes);
+#endif
+}
+
+void to_scheduler(bool for_ever) {
+  Fiber &self = *running;
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_start_switch_fiber(for_ever ? nullptr : &self.fake_stack, scheduler_stack, scheduler_stack_bytes);
+#else
+  (void)for_ever;
+#endif
+  comneck_emulation_switch(&self.top, scheduler_top);
+  arrived(self.fake_stack, &scheduler_stack, &scheduler_stack_bytes);
+}
+
+void resume(Fiber &fiber) {
+  running = &fiber;
+  threadIdx = fiber.thread;
+#if defined(__SANITIZE_ADDRESS__)
+  __sanitizer_start_switch_fiber(&scheduler_fake_stack, fiber.stack, kStackBytes);
+#endif
+  comneck_emulation_switch(&scheduler_top, fiber.top);
+  arrived(scheduler_fake_stack, nullptr, nullptr);
+}
+
+[[noreturn]] void fiber_main() {
+  arrived(nullptr, &scheduler_stack, &scheduler_stack_bytes);
+  (*body)();
+  running->state = State::kEnded;
+  to_scheduler(true);
+  std::abort();
+}
+
+void start(Fiber &fiber, unsigned number) {
+  fiber = Fiber{};
+  fiber.number = number;
+  fiber.thread = {number % blockDim.x, number / blockDim.x % blockDim.y, number / blockDim.x / blockDim.y};
+  fiber.stack = stacks.get(number);
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_unpoison_memory_region(fiber.stack, kStackBytes);
+#endif
+  // What the first switch pops: six registers, then the address to return to. The slot above keeps the stack aligned as after a call.
+  auto **slot = reinterpret_cast<void **>(fiber.stack + kStackBytes);
+  *--slot = nullptr;
+  *--slot = reinterpret_cast<void *>(&fiber_main);
+  for (int i = 0; i < 6; i++) *--slot = nullptr;
+  fiber.top = slot;
+}
+
+std::string where(const Fiber &fiber) {
+  char text[320];
+  const char *doing = fiber.state == State::kBarrier ? "waits for the block"
+                      : fiber.state == State::kWarp  ? "waits for its warp"
+                      : fiber.state == State::kEnded ? "has ended"
+                                                     : "runs";
+  if (fiber.state == State::kBarrier || fiber.state == State::kWarp) {
+    std::snprintf(text, sizeof text, "thread %u %s at %s:%u", fiber.number, doing, fiber.site.file, fiber.site.line);
+  } else {
+    std::snprintf(text, sizeof text, "thread %u %s", fiber.number, doing);
+  }
+  return text;
+}
+
+void fail(const std::string &what) {
+  if (failed) return;
+  failed = true;
+  char block[96];
+  std::snprintf(block, sizeof block, " (block %u,%u,%u of %u threads)", blockIdx.x, blockIdx.y, blockIdx.z, unsigned(fibers.size()));
+  report = what + block;
+  if (print) std::fprintf(stderr, "emulation: %s\n", report.c_str());
+}
+
+bool same_site(const Site &a, const Site &b) { return a.line == b.line && std::strcmp(a.file, b.file) == 0; }
+
+// All fibers wait at one barrier: lets them go. False when they do not.
+bool release_block() {
+  const Fiber &first = fibers.front();
+  int all = 1, any = 0, count = 0;
+  for (const Fiber &fiber : fibers) {
+    if (fiber.state != State::kBarrier) return false;
+    if (!same_site(fiber.site, first.site) || fiber.mode != first.mode) {
+      fail("threads of a block are at different barriers: " + where(first) + ", " + where(fiber));
+      return false;
+    }
+    const int holds = fiber.predicate != 0 ? 1 : 0;
+    all &= holds;
+    any |= holds;
+    count += holds;
+  }
+  const int result = first.mode == 1 ? all : first.mode == 2 ? any : first.mode == 3 ? count : 0;
+  for (Fiber &fiber : fibers) {
+    fiber.result = static_cast<uint64_t>(result);
+    fiber.state = State::kReady;
+  }
+  return true;
+}
+
+// The lanes that self names: lets them go when all wait for the same.
+void release_warp(Fiber &self) {
+  Fiber *warp = &fibers[self.number / kLanes * kLanes];
+  const unsigned present = std::min<unsigned>(kLanes, static_cast<unsigned>(fibers.size()) - self.number / kLanes * kLanes);
+  for (unsigned i = 0; i < kLanes; i++) {
+    if ((self.mask >> i & 1u) == 0) continue;
+    if (i >= present) {
+      // A warp that the block does not fill: the lanes beyond exist on no device either, and a full mask is usual.
+      continue;
+    }
+    if (warp[i].state == State::kEnded) return fail("a warp operation names a lane that has ended: " + where(self) + ", " + where(warp[i]));
+    if (warp[i].state != State::kWarp) return;
+    if (warp[i].mask != self.mask || warp[i].operation != self.operation || !same_site(warp[i].site, self.site)) {
+      return fail("lanes of a warp are at different operations or name different lanes: " + where(self) + ", " + where(warp[i]));
+    }
+  }
+  uint64_t ballot = 0, sum = 0, most = 0;
+  for (unsigned i = 0; i < present; i++) {
+    if ((self.mask >> i & 1u) == 0) continue;
+    ballot |= (warp[i].value & 1u) << i;
+    sum += warp[i].value;
+    most = std::max(most, warp[i].value);
+  }
+  for (unsigned i = 0; i < present; i++) {
+    if ((self.mask >> i & 1u) == 0) continue;
+    Fiber &lane = warp[i];
+    switch (self.operation) {
+      case WarpOperation::kSync: break;
+      case WarpOperation::kBallot: lane.result = ballot; break;
+      case WarpOperation::kAdd: lane.result = sum & 0xFFFFFFFFu; break;
+      case WarpOperation::kMax: lane.result = most; break;
+      case WarpOperation::kShuffle: {
+        const auto source = static_cast<unsigned>(lane.source);
+        if (source >= present || (self.mask >> source & 1u) == 0) {
+          return fail("a shuffle from a lane that takes no part: " + where(lane));
+        }
+        lane.result = warp[source].value;
+        break;
+      }
+    }
+  }
+  for (unsigned i = 0; i < present; i++) {
+    if ((self.mask >> i & 1u) != 0) warp[i].state = State::kReady;
+  }
+}
+
+void run_block(size_t shared_bytes) {
+  dynamic.reset(new unsigned char[shared_bytes]);
+  std::memset(dynamic.get(), 0xA5, shared_bytes);
+  shared_objects.clear();
+  for (unsigned i = 0; i < fibers.size(); i++) start(fibers[i], i);
+  std::vector<Fiber *> ready;
+  while (!failed) {
+    ready.clear();
+    for (Fiber &fiber : fibers) {
+      if (fiber.state == State::kReady) ready.push_back(&fiber);
+    }
+    if (ready.empty()) {
+      const auto stuck = std::find_if(fibers.begin(), fibers.end(), [](const Fiber &f) { return f.state != State::kEnded; });
+      if (stuck == fibers.end()) return;
+      if (release_block()) continue;
+      const auto other = std::find_if(fibers.begin(), fibers.end(), [&](const Fiber &f) {
+        return f.state != stuck->state || !same_site(f.site, stuck->site);
+      });
+      fail("threads wait for ever: " + where(*stuck) + (other == fibers.end() ? "" : ", " + where(*other)));
+      return;
+    }
+    for (size_t i = ready.size(); i > 1; i--) std::swap(ready[i - 1], ready[generator() % i]);
+    for (Fiber *fiber : ready) {
+      if (failed) return;
+      resume(*fiber);
+    }
+  }
+}
+
+}  // namespace
+
+void seed(uint64_t value) { generator.seed(value); }
+void print_reports(bool wanted) { print = wanted; }
+const char *take_report() {
+  taken.swap(report);
+  report.clear();
+  return taken.c_str();
+}
+
+cudaError_t run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &kernel) {
+  const std::lock_guard<std::mutex> lock(turn);
+  const uint64_t threads = uint64_t{block.x} * block.y * block.z;
+  const uint64_t blocks = uint64_t{grid.x} * grid.y * grid.z;
+  if (threads == 0 || threads > kMostThreads || block.z > 64 || blocks == 0 || grid.x > 0x7FFFFFFFu || grid.y > 65535 ||
+      grid.z > 65535 || shared_bytes > kMostShared) {
+    char text[160];
+    std::snprintf(text, sizeof text, "no device launches %ux%ux%u blocks of %ux%ux%u threads with %zu bytes", grid.x, grid.y, grid.z,
+                  block.x, block.y, block.z, shared_bytes);
+    report = text;
+    if (print) std::fprintf(stderr, "emulation: %s\n", text);
+    return last_error = cudaErrorInvalidConfiguration;
+  }
+  gridDim = grid;
+  blockDim = block;
+  body = &kernel;
+  failed = false;
+  fibers.resize(threads);
+  std::vector<uint64_t> order(blocks);
+  for (uint64_t i = 0; i < blocks; i++) order[i] = i;
+  for (uint64_t i = blocks; i > 1; i--) std::swap(order[i - 1], order[generator() % i]);
+  for (const uint64_t number : order) {
+    blockIdx = {static_cast<unsigned>(number % grid.x), static_cast<unsigned>(number / grid.x % grid.y),
+                static_cast<unsigned>(number / grid.x / grid.y)};
+    run_block(shared_bytes);
+    if (failed) break;
+  }
+  dynamic.reset();
+  shared_objects.clear();
+  running = nullptr;
+  return failed ? last_error = cudaErrorLaunchFailure : cudaSuccess;
+}
+
+void *shared_object(const char *file, int line, size_t bytes) {
+  for (const SharedObject &object : shared_objects) {
+    if (object.line == line && std::strcmp(object.file, file) == 0) return object.memory.get();
+  }
+  shared_objects.push_back({file, line, std::unique_ptr<unsigned char[]>(new unsigned char[bytes])});
+  std::memset(shared_objects.back().memory.get(), 0xA5, bytes);
+  return shared_objects.back().memory.get();
+}
+
+void *dynamic_shared() { return dynamic.get(); }
+
+int lane() { return static_cast<int>(running->number % kLanes); }
+
+int block_barrier(int predicate, Site site, int mode) {
+  Fiber &self = *running;
+  self.state = State::kBarrier;
+  self.site = site;
+  self.predicate = predicate;
+  self.mode = mode;
+  to_scheduler(false);
+  return static_cast<int>(self.result);
+}
+
+uint64_t warp_operation(WarpOperation operation, unsigned mask, uint64_t value, int source, Site site) {
+  Fiber &self = *running;
+  self.state = State::kWarp;
+  self.site = site;
+  self.operation = operation;
+  self.mask = mask;
+  self.value = value;
+  self.source = source;
+  if ((mask >> (self.number % kLanes) & 1u) == 0) {
+    fail("a lane does not name itself in its mask: " + where(self));
+  } else {
+    release_warp(self);
+  }
+  to_scheduler(false);
+  return self.result;
+}
+
+}  // namespace comneck::emulation
+
+// ------------------------------------------------------------------------------------------------------------------------------ runtime
+
+namespace emulation = comneck::emulation;
+
+const char *cudaGetErrorString(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess: return "no error";
+    case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaErrorInvalidConfiguration: return "invalid configuration argument";
+    case cudaErrorLaunchFailure: return "unspecified launch failure";
+    default: return "invalid argument";
+  }
+}
+
+cudaError_t cudaGetLastError() {
+  const cudaError_t error = emulation::last_error;
+  emulation::last_error = cudaSuccess;
+  return error;
+}
+
+// Fresh memory is filled, so that nothing depends on a device's being zero.
+cudaError_t cudaMalloc(void **memory, size_t bytes) {
+  *memory = std::aligned_alloc(256, std::max<size_t>(256, (bytes + 255) / 256 * 256));
+  if (*memory == nullptr) return cudaErrorMemoryAllocation;
+  std::memset(*memory, 0xA5, bytes);
+#if defined(__SANITIZE_ADDRESS__)
+  // aligned_alloc rounded up: what lies behind the last byte is out of bounds all the same
+  __asan_poison_memory_region(static_cast<char *>(*memory) + bytes, std::max<size_t>(256, (bytes + 255) / 256 * 256) - bytes);
+#endif
+  return cudaSuccess;
+}
+cudaError_t cudaFree(void *memory) {
+  std::free(memory);
+  return cudaSuccess;
+}
+cudaError_t cudaMallocHost(void **memory, size_t bytes) { return cudaMalloc(memory, bytes); }
+cudaError_t cudaFreeHost(void *memory) { return cudaFree(memory); }
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
+  if (bytes > 0) std::memcpy(to, from, bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t) {
+  if (bytes > 0) std::memset(memory, value, bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
