@@ -181,7 +181,7 @@ final class CodecNetwork {
         x = Ops.conv(w, "g_a.4", bottlenecks("g_a.", x, 1, 2, 3), 2);
         x = attention("g_a.8", bottlenecks("g_a.", x, 5, 6, 7));
         x = bottlenecks("g_a.", Ops.conv(w, "g_a.9", x, 2), 10, 11, 12);
-        return attention("g_a.14", Ops.conv(w, "g_a.13", x, 2)).to(Ops.F32);
+        return Ops.wide(attention("g_a.14", Ops.conv(w, "g_a.13", x, 2)));
     }
 
     /** Latents without gain to pixels, about [0,1]. */
@@ -191,7 +191,7 @@ final class CodecNetwork {
         x = attention("g_s.6", Ops.deconv(w, "g_s.5", x));
         x = bottlenecks("g_s.", x, 7, 8, 9);
         x = bottlenecks("g_s.", Ops.deconv(w, "g_s.10", x), 11, 12, 13);
-        return Ops.deconv(w, "g_s.14", x.to(Ops.F32));
+        return Ops.deconv(w, "g_s.14", Ops.wide(x));
     }
 
     Tensor hyperAnalysis(Tensor y) {
@@ -257,7 +257,7 @@ final class CodecNetwork {
     Result runLatents(Tensor y, Tensor qualities, boolean noise, boolean reconstruct) {
         Tensor z = hyperAnalysis(y);
         Tensor medians =
-                w.get("entropy_bottleneck.quantiles").detach().select(2, 1).reshape(1, size.n, 1, 1);
+                Ops.constant(w.get("entropy_bottleneck.quantiles")).select(2, 1).reshape(1, size.n, 1, 1);
         Tensor zRounded = z.sub(medians).round().add(medians);
         Tensor zHat = Ops.straightThrough(z, zRounded);
         Tensor bits = factorizedBits(noise ? z.add(noiseLike(z)) : zRounded);
@@ -307,7 +307,7 @@ final class CodecNetwork {
     /** Lower bound that still lets a value below it climb back. */
     private static Tensor lowerBound(Tensor x, double bound) {
         Tensor above = torch.clamp_min(x, Ops.scalar(bound));
-        return above.add(Ops.scaled(x.sub(x.detach()), 0.05));
+        return above.add(Ops.scaled(x.sub(Ops.constant(x)), 0.05));
     }
 
     private static Tensor toBits(Tensor likelihood) {
@@ -329,11 +329,11 @@ final class CodecNetwork {
         for (int i = 0; i < 5; i++) {
             Tensor matrix = w.get("entropy_bottleneck._matrix" + i);
             Tensor bias = w.get("entropy_bottleneck._bias" + i);
-            x = torch.matmul(torch.softplus(fixed ? matrix.detach() : matrix), x)
-                    .add(fixed ? bias.detach() : bias);
+            x = torch.matmul(torch.softplus(fixed ? Ops.constant(matrix) : matrix), x)
+                    .add(fixed ? Ops.constant(bias) : bias);
             if (i < 4) {
                 Tensor factor = w.get("entropy_bottleneck._factor" + i);
-                x = x.add(torch.tanh(fixed ? factor.detach() : factor).mul(torch.tanh(x)));
+                x = x.add(torch.tanh(fixed ? Ops.constant(factor) : factor).mul(torch.tanh(x)));
             }
         }
         return x;
@@ -343,7 +343,7 @@ final class CodecNetwork {
         Tensor values = z.permute(1, 0, 2, 3).reshape(size.n, 1, -1);
         Tensor lower = cumulative(Ops.plus(values, -0.5), false);
         Tensor upper = cumulative(Ops.plus(values, 0.5), false);
-        Tensor sign = torch.sign(lower.add(upper)).neg().detach();
+        Tensor sign = Ops.constant(torch.sign(lower.add(upper)).neg());
         Tensor likelihood = torch.sigmoid(upper.mul(sign))
                 .sub(torch.sigmoid(lower.mul(sign)))
                 .abs();

@@ -63,8 +63,7 @@ final class EncoderNetwork {
 
     /** Normalised pixels to the input of block 0. */
     Tensor embed(Tensor normalized) {
-        Tensor patches = Ops.conv(w.get("visual.conv1.weight"), null, normalized.to(type), size.patch, 0)
-                .to(Ops.F32)
+        Tensor patches = Ops.wide(Ops.conv(w.get("visual.conv1.weight"), null, normalized.to(type), size.patch, 0))
                 .flatten(2, 3)
                 .transpose(1, 2);
         return Ops.layerNorm(w, "visual.ln_pre", Transformer.embed(w, "visual.", patches), Transformer.EPSILON);

@@ -167,7 +167,7 @@ final class EncoderStage implements Stage {
 
     /** Squared error as a part of what a state that says nothing would have. */
     private static Tensor relative(Tensor actual, Tensor wanted, Tensor nothing) {
-        return Ops.mse(actual, wanted).div(Ops.mse(nothing, wanted).detach());
+        return Ops.mse(actual, wanted).div(Ops.constant(Ops.mse(nothing, wanted)));
     }
 
     /**
@@ -178,7 +178,7 @@ final class EncoderStage implements Stage {
         Tensor cls = wanted.select(1, 0);
         Tensor spread =
                 Ops.mse(Ops.meanOver(cls, true, 0), cls).add(Ops.scaled(Ops.mse(before.select(1, 0), cls), 0.2));
-        Tensor error = Ops.mse(actual.select(1, 0), cls).div(spread.detach());
+        Tensor error = Ops.mse(actual.select(1, 0), cls).div(Ops.constant(spread));
         return relative(actual, wanted, before).add(Ops.scaled(error, 0.5));
     }
 
@@ -225,7 +225,7 @@ final class EncoderStage implements Stage {
         Tensor x = network.embed(pixels);
         for (int i = 0; i < size.layers(); i++) {
             for (int part = 0; part < 2; part++) {
-                Tensor before = i == 0 && part == 0 ? x : x.detach();
+                Tensor before = i == 0 && part == 0 ? x : Ops.constant(x);
                 Tensor wanted = part == 0 ? answer.middles()[i] : answer.states()[i + 1];
                 x = part == 0 ? network.attention(i, before) : network.mlp(i, before);
                 Tensor hint = relative(x, wanted, Ops.meanOver(wanted, true, 0, 1));

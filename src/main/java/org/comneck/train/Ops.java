@@ -1,5 +1,6 @@
 package org.comneck.train;
 
+import java.util.function.UnaryOperator;
 import org.bytedeco.javacpp.FloatPointer;
 import org.bytedeco.javacpp.LongPointer;
 import org.bytedeco.javacpp.PointerScope;
@@ -18,6 +19,8 @@ import org.bytedeco.pytorch.global.torch.ScalarType;
 final class Ops {
     static final ScalarType F32 = ScalarType.Float;
     static final ScalarType BF16 = ScalarType.BFloat16;
+
+    private static UnaryOperator<Tensor> constants = UnaryOperator.identity();
 
     private Ops() {}
 
@@ -56,7 +59,26 @@ final class Ops {
     }
 
     static double value(Tensor x) {
-        return x.item_float();
+        return x.item_double();
+    }
+
+    /** At least F32: sums and residuals are kept so. F64 stays what it is. */
+    static Tensor wide(Tensor x) {
+        ScalarType type = x.scalar_type();
+        return type == BF16 || type == ScalarType.Half ? x.to(F32) : x;
+    }
+
+    /**
+     * The value without its gradient. Losses and networks use this and never detach by themselves, so that a gradient check can hold these
+     * values still while it moves the parameters.
+     */
+    static Tensor constant(Tensor x) {
+        return constants.apply(x.detach());
+    }
+
+    /** What {@link #constant} answers with; the identity but in gradient checks. */
+    static void constants(UnaryOperator<Tensor> source) {
+        constants = source;
     }
 
     static Scalar scalar(double value) {
@@ -102,7 +124,7 @@ final class Ops {
 
     /** Values of {@code forward} with the gradient of {@code x}. */
     static Tensor straightThrough(Tensor x, Tensor forward) {
-        return x.add(forward.sub(x).detach());
+        return x.add(constant(forward.sub(x)));
     }
 
     /** Convolution with a border of zeros that keeps the size, divided by the stride. {@code x} decides the arithmetic. */
@@ -153,13 +175,12 @@ final class Ops {
                 false);
     }
 
-    /** Attention over qkv (B,N,3D), q then k then v; always in F32, since the preset's bf16 kernel is fifteen times slower than its F32 one. */
+    /** Attention over qkv (B,N,3D), q then k then v; never in BF16, since the preset's bf16 kernel is fifteen times slower than its F32 one. */
     static Tensor attention(Tensor qkv, int heads) {
         long batch = qkv.size(0);
         long tokens = qkv.size(1);
         long width = qkv.size(2) / 3;
-        Tensor split =
-                qkv.to(F32).reshape(batch, tokens, 3, heads, width / heads).permute(2, 0, 3, 1, 4);
+        Tensor split = wide(qkv).reshape(batch, tokens, 3, heads, width / heads).permute(2, 0, 3, 1, 4);
         Tensor out = torch.scaled_dot_product_attention(
                 split.select(0, 0),
                 split.select(0, 1),

@@ -6,6 +6,7 @@ import java.util.SplittableRandom;
 import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch;
+import org.bytedeco.pytorch.global.torch.ScalarType;
 
 /**
  * The trainable tensors of a network, by the names under which they are published, and their Adam optimiser with a moving average.
@@ -88,8 +89,13 @@ final class Parameters {
         return this;
     }
 
-    /** Makes the tensors. Nothing can be added afterwards. */
+    /** Makes the tensors, F32. Nothing can be added afterwards. */
     Parameters build() {
+        return build(Ops.F32);
+    }
+
+    /** {@link #build()} of another element type: F64 for gradient checks. */
+    Parameters build(ScalarType type) {
         float[] all = new float[count];
         float[] factors = new float[count];
         java.util.Arrays.fill(factors, 1f);
@@ -98,12 +104,12 @@ final class Parameters {
             java.util.Arrays.fill(factors, slot.offset, slot.offset + slot.count, rates.getOrDefault(name, 1f));
         });
         initial.clear();
-        value = Ops.of(all, count);
-        average = Ops.of(all, count);
-        rate = Ops.of(factors, count);
-        gradient = torch.zeros(count);
-        first = torch.zeros(count);
-        second = torch.zeros(count);
+        value = Ops.of(all, count).to(type);
+        average = value.clone();
+        rate = Ops.of(factors, count).to(type);
+        gradient = torch.zeros_like(value);
+        first = torch.zeros_like(value);
+        second = torch.zeros_like(value);
         slots.forEach((name, slot) -> {
             Tensor view =
                     value.narrow(0, slot.offset, slot.count).view(slot.shape).detach();

@@ -34,8 +34,7 @@ final class Transformer {
         Tensor normed = Ops.layerNorm(w, p + ".ln_1", x, EPSILON).to(type);
         Tensor qkv = Ops.linear(w, p + ".attn.in_proj_weight", p + ".attn.in_proj_bias", normed);
         Tensor attended = Ops.attention(qkv, heads);
-        return x.add(Ops.linear(w, p + ".attn.out_proj.weight", p + ".attn.out_proj.bias", attended)
-                .to(Ops.F32));
+        return x.add(Ops.wide(Ops.linear(w, p + ".attn.out_proj.weight", p + ".attn.out_proj.bias", attended)));
     }
 
     /** The second half: x + c_proj(activation(c_fc(ln_2(x)))). */
@@ -43,8 +42,7 @@ final class Transformer {
         Tensor normed = Ops.layerNorm(w, p + ".ln_2", x, EPSILON).to(type);
         Tensor hidden = Ops.linear(w, p + ".mlp.c_fc.weight", p + ".mlp.c_fc.bias", normed);
         hidden = quick ? hidden.mul(torch.sigmoid(Ops.scaled(hidden, 1.702))) : torch.gelu(hidden);
-        return x.add(Ops.linear(w, p + ".mlp.c_proj.weight", p + ".mlp.c_proj.bias", hidden)
-                .to(Ops.F32));
+        return x.add(Ops.wide(Ops.linear(w, p + ".mlp.c_proj.weight", p + ".mlp.c_proj.bias", hidden)));
     }
 
     /**
