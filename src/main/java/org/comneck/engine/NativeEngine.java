@@ -280,8 +280,17 @@ public final class NativeEngine implements AutoCloseable {
      */
     public Container read(byte[] bitstream) {
         Container container = Container.read(bitstream, Limits.DEFAULT);
-        container.requireModel(identity, profile);
+        requireModel(container);
         return container;
+    }
+
+    /**
+     * Makes sure that a bitstream is this model's.
+     *
+     * @throws UsageException when another model made it; names both
+     */
+    public void requireModel(Container bitstream) {
+        bitstream.requireModel(identity, profile);
     }
 
     /** Tokens of a bitstream of one image, as the model's manifest says: F32 [tokens, D]. */
@@ -313,8 +322,17 @@ public final class NativeEngine implements AutoCloseable {
      * @param height likewise
      */
     public PreparedTokens prepareTokens(int width, int height, TokenOptions options) {
+        return prepareTokens(1, width, height, options);
+    }
+
+    /**
+     * {@link #prepareTokens(int, int, TokenOptions)} for batches.
+     *
+     * @param images pictures that are computed together, at least 1
+     */
+    public PreparedTokens prepareTokens(int images, int width, int height, TokenOptions options) {
         checkTokens(options);
-        return new PreparedTokens(this, runs.take(new Key(Kind.TOKENS, 1, height, width, options)));
+        return new PreparedTokens(this, runs.take(new Key(Kind.TOKENS, images, height, width, options)));
     }
 
     /** Latents and symbols of a bitstream of one image. */
@@ -503,7 +521,12 @@ public final class NativeEngine implements AutoCloseable {
         }
     }
 
-    private void checkTokens(TokenOptions options) {
+    /**
+     * Makes sure that the model can give such tokens.
+     *
+     * @throws UsageException when it cannot; says what it can
+     */
+    public void checkTokens(TokenOptions options) {
         require(codec, "codec");
         require(neck, "neck");
         require(encoder, "visual encoder");
@@ -548,14 +571,11 @@ public final class NativeEngine implements AutoCloseable {
 
     private <T> List<T> decode(Container container, Kind kind, TokenOptions options, Extract<T> extract) {
         require(codec, "codec");
-        container.requireModel(identity, profile);
+        requireModel(container);
         List<CodedImage> images = new ArrayList<>();
         for (int i = 0; i < container.size(); i++) {
             images.add(container.image(i));
-            if (images.get(i).quality() > codec.qualities() - 1) {
-                throw new DamagedDataException("image " + i + " has quality "
-                        + images.get(i).quality() + ", but the model's highest is " + (codec.qualities() - 1));
-            }
+            checkQuality(images.get(i));
         }
         List<T> results = new ArrayList<>(java.util.Collections.nCopies(images.size(), null));
         batches(
@@ -612,6 +632,13 @@ public final class NativeEngine implements AutoCloseable {
                 }
             }
         });
+    }
+
+    void checkQuality(CodedImage image) {
+        if (image.quality() > codec.qualities() - 1) {
+            throw new DamagedDataException("an image has quality " + image.quality() + ", but the model's highest is "
+                    + (codec.qualities() - 1));
+        }
     }
 
     void giveBack(PreparedRun run) {

@@ -1,0 +1,111 @@
+package org.comneck.server;
+
+import io.netty.channel.Channel;
+import io.netty.channel.ChannelHandler;
+import io.netty.channel.ChannelHandlerContext;
+import io.netty.channel.ChannelInboundHandlerAdapter;
+import io.netty.channel.group.ChannelGroup;
+import io.netty.channel.group.DefaultChannelGroup;
+import io.netty.util.concurrent.GlobalEventExecutor;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/** What the ports of a server share. */
+final class Core {
+    private static final Logger LOG = LoggerFactory.getLogger(Core.class);
+
+    private final ServerOptions options;
+    private final Models models;
+    private final Metrics metrics;
+    private final Scheduler scheduler;
+    private final ChannelGroup connections = new DefaultChannelGroup(GlobalEventExecutor.INSTANCE);
+    private volatile boolean ready;
+    private volatile boolean draining;
+
+    Core(ServerOptions options, Models models, Metrics metrics, Scheduler scheduler) {
+        this.options = options;
+        this.models = models;
+        this.metrics = metrics;
+        this.scheduler = scheduler;
+        metrics.gauge("comneck_ready", "1 when the server takes requests.", () -> ready ? 1 : 0);
+    }
+
+    ServerOptions options() {
+        return options;
+    }
+
+    Limits limits() {
+        return options.limits();
+    }
+
+    Models models() {
+        return models;
+    }
+
+    Metrics metrics() {
+        return metrics;
+    }
+
+    Scheduler scheduler() {
+        return scheduler;
+    }
+
+    ChannelGroup connections() {
+        return connections;
+    }
+
+    /** What readiness probes are told. */
+    boolean ready() {
+        return ready;
+    }
+
+    void ready(boolean takesRequests) {
+        ready = takesRequests;
+    }
+
+    /** True from the end of the grace on: a connection closes after the answers it still owes. */
+    boolean draining() {
+        return draining;
+    }
+
+    void startDraining() {
+        draining = true;
+    }
+
+    /** The first handler of every connection: counts it, refuses it when there are too many, sets its water marks. */
+    ChannelHandler gate(Endpoint endpoint) {
+        Metrics.Counter opened = metrics.counter(
+                "comneck_connections_total", "Connections that were accepted.", "port", endpoint.name());
+        Metrics.Counter refused = metrics.counter(
+                "comneck_connections_refused_total",
+                "Connections that were closed at once, because there were too many.",
+                "port",
+                endpoint.name());
+        return new Gate(opened, refused);
+    }
+
+    @ChannelHandler.Sharable
+    private final class Gate extends ChannelInboundHandlerAdapter {
+        private final Metrics.Counter opened;
+        private final Metrics.Counter refused;
+
+        private Gate(Metrics.Counter opened, Metrics.Counter refused) {
+            this.opened = opened;
+            this.refused = refused;
+        }
+
+        @Override
+        public void channelActive(ChannelHandlerContext ctx) {
+            Channel channel = ctx.channel();
+            if (connections.size() >= limits().connections()) {
+                refused.add(1);
+                LOG.debug("connection refused: there are {}", limits().connections());
+                channel.close();
+                return;
+            }
+            opened.add(1);
+            connections.add(channel);
+            ctx.fireChannelActive();
+        }
+    }
+}
