@@ -2,7 +2,7 @@
  * ComNeck: from the bitstream of a learned image codec straight to visual tokens.
  *
  * <p>The packages follow the data's way, and each imports only packages above it in this list: {@code tensor}, {@code backend},
- * {@code bitstream}, {@code entropy}, {@code model}, {@code codec}, {@code neck}, {@code vision}, {@code engine}, {@code server},
+ * {@code bitstream}, {@code entropy}, {@code model}, {@code codec}, {@code neck}, {@code vision}, {@code engine}, {@code wire}, {@code client}, {@code server},
  * {@code train}, {@code eval}, {@code cli}. This package itself holds the three kinds of error:
  *
  * <ul>

@@ -40,6 +40,8 @@ class LayeringTest {
             "org.comneck.neck",
             "org.comneck.vision",
             "org.comneck.engine",
+            "org.comneck.wire",
+            "org.comneck.client",
             "org.comneck.server",
             "org.comneck.train",
             "org.comneck.eval",
