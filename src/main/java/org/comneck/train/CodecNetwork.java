@@ -19,6 +19,12 @@ final class CodecNetwork {
     /** Smallest scale that the integer tables hold. */
     static final double SCALE_BOUND = 0.11;
 
+    /** Of the logistic distribution that z's prior begins as. The usual 10 costs 6 bits a value, and takes thousands of steps to shrink. */
+    private static final double PRIOR_SCALE = 0.5;
+
+    /** The prior's parameters act through five layers each and move slowly. */
+    private static final double PRIOR_RATE = 5;
+
     private static final double LIKELIHOOD_BOUND = 1e-9;
     private static final double TAIL_MASS = 1e-9;
     private static final int[] FILTERS = {1, 3, 3, 3, 3, 1};
@@ -42,10 +48,11 @@ final class CodecNetwork {
 
     /**
      * @param bits (B) estimated bits of each picture, y and z
+     * @param sideBits (B) those of z
      * @param yHat quantised latents without gain
      * @param xHat F32 (B,3,H,W), null when not asked for
      */
-    record Result(Tensor bits, Tensor yHat, Tensor xHat) {}
+    record Result(Tensor bits, Tensor sideBits, Tensor yHat, Tensor xHat) {}
 
     private final Size size;
     private final Parameters w;
@@ -99,7 +106,7 @@ final class CodecNetwork {
             java.util.Arrays.fill(bias, channels, 2 * channels, 1f);
             w.add("ParamAggregation." + i + ".4.bias", bias, 2 * channels);
         }
-        double scale = Math.pow(10, 0.2);
+        double scale = Math.pow(PRIOR_SCALE, 0.2);
         for (int i = 0; i < 5; i++) {
             int out = FILTERS[i + 1];
             w.constant("entropy_bottleneck._matrix" + i, Math.log(Math.expm1(1 / scale / out)), n, out, FILTERS[i]);
@@ -110,14 +117,14 @@ final class CodecNetwork {
         }
         float[] quantiles = new float[3 * n];
         for (int c = 0; c < n; c++) {
-            quantiles[3 * c] = -10;
-            quantiles[3 * c + 2] = 10;
+            quantiles[3 * c] = -4;
+            quantiles[3 * c + 2] = 4;
         }
         w.add("entropy_bottleneck.quantiles", quantiles, n, 1, 3).rate("entropy_bottleneck.quantiles", 20);
         int q = size.lambdas.size();
         float[] gain = new float[q * m];
         float[] inverse = new float[q * m];
-        double middle = size.lambdas.get(q / 2);
+        double middle = middle(size);
         for (int i = 0; i < q; i++) {
             float log = (float) (0.5 * Math.log(size.lambdas.get(i) / middle));
             java.util.Arrays.fill(gain, i * m, (i + 1) * m, log);
@@ -127,6 +134,29 @@ final class CodecNetwork {
         w.add("gain.y.log", gain, q, m).add("gain.y_inverse.log", inverse, q, m);
         w.rate("gain.y.log", 3).rate("gain.y_inverse.log", 3);
         return w;
+    }
+
+    /**
+     * Multiplies learning rates, before the tensors are made.
+     *
+     * @param strides of the convolutions of g_a and g_s that change the resolution
+     * @param branches of their residual and attention branches
+     * @param entropy of what models latents
+     */
+    static void rates(Parameters w, double strides, double branches, double entropy) {
+        for (String name : w.slots().keySet()) {
+            if (name.startsWith("g_")) {
+                // g_a.4.weight has two dots, g_a.5.conv1.weight three.
+                w.rate(name, name.chars().filter(c -> c == '.').count() == 2 ? strides : branches);
+            } else if (!name.startsWith("gain.") && !name.endsWith(".quantiles")) {
+                w.rate(name, name.startsWith("entropy_bottleneck.") ? PRIOR_RATE * entropy : entropy);
+            }
+        }
+    }
+
+    /** The lambda whose gain starts at 1: the geometric mean. */
+    static double middle(Size size) {
+        return Math.exp(size.lambdas.stream().mapToDouble(Math::log).average().orElseThrow());
     }
 
     private static void bottleneck(Parameters w, String p, int channels) {
@@ -260,7 +290,8 @@ final class CodecNetwork {
                 Ops.constant(w.get("entropy_bottleneck.quantiles")).select(2, 1).reshape(1, size.n, 1, 1);
         Tensor zRounded = z.sub(medians).round().add(medians);
         Tensor zHat = Ops.straightThrough(z, zRounded);
-        Tensor bits = factorizedBits(noise ? z.add(noiseLike(z)) : zRounded);
+        Tensor sideBits = factorizedBits(noise ? z.add(noiseLike(z)) : zRounded);
+        Tensor bits = sideBits;
         Tensor hyper = hyperSynthesis(zHat);
         Tensor anchors = anchors(y.size(2), y.size(3));
         Tensor others = anchors.neg().add(Ops.scalar(1));
@@ -297,7 +328,7 @@ final class CodecNetwork {
             bits = bits.add(gaussianBits(residual, scale));
         }
         Tensor yHat = Ops.cat(1, done).mul(gain("gain.y_inverse.log", qualities));
-        return new Result(bits, yHat, reconstruct ? synthesis(yHat) : null);
+        return new Result(bits, sideBits, yHat, reconstruct ? synthesis(yHat) : null);
     }
 
     private static Tensor noiseLike(Tensor x) {

@@ -9,12 +9,16 @@ import java.util.SplittableRandom;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Tensor;
+import org.comneck.UsageException;
 import org.comneck.engine.Photo;
 
 /** Trains the codec: bits per pixel + lambda * 255^2 * mean squared error, the lambda of a random quality for each photo. */
 final class CodecStage implements Stage {
     /** Pictures of a measurement; 256 pixels square, centre crops. */
     private static final int EVALUATED = 24;
+
+    /** Crops whose principal components transforms start as. */
+    private static final int START_CROPS = 400;
 
     private final Recipe recipe;
     private final Path data;
@@ -24,6 +28,7 @@ final class CodecStage implements Stage {
     private final int batch;
     private final int crop;
     private final long seed;
+    private final double balance;
     private final CodecNetwork.Size size;
     private final Parameters parameters;
     private final CodecNetwork network;
@@ -38,6 +43,7 @@ final class CodecStage implements Stage {
         this.batch = recipe.integer("batch");
         this.crop = recipe.integer("crop");
         this.seed = recipe.integer("seed", 1);
+        this.balance = recipe.number("codec.balance", 0);
         this.size = size(recipe);
         this.parameters = parameters(recipe);
         this.network = new CodecNetwork(
@@ -45,6 +51,23 @@ final class CodecStage implements Stage {
                 parameters,
                 recipe.has("precision") && recipe.word("precision").equals("bf16") ? Ops.BF16 : Ops.F32);
         this.exact = new CodecNetwork(size, parameters, Ops.F32);
+        if (recipe.has("codec.start")) {
+            start();
+        }
+    }
+
+    private void start() {
+        if (!recipe.word("codec.start").equals("components")) {
+            throw new UsageException("recipe " + recipe.name() + ": codec.start is '" + recipe.word("codec.start")
+                    + "'; known: components");
+        }
+        try (var _ = new PointerScope()) {
+            List<Tensor> pictures = new ArrayList<>();
+            for (int i = 0; i * batch < START_CROPS; i++) {
+                pictures.add(batches.get(i, batch, crop).tensor());
+            }
+            ComponentStart.set(size, parameters, pictures);
+        }
     }
 
     static CodecNetwork.Size size(Recipe recipe) {
@@ -62,8 +85,13 @@ final class CodecStage implements Stage {
     }
 
     static Parameters parameters(Recipe recipe) {
-        return CodecNetwork.declare(size(recipe), new Parameters(recipe.integer("seed", 1)))
-                .build();
+        Parameters parameters = CodecNetwork.declare(size(recipe), new Parameters(recipe.integer("seed", 1)));
+        CodecNetwork.rates(
+                parameters,
+                recipe.number("rate.strides", 1),
+                recipe.number("rate.branches", 1),
+                recipe.number("rate.entropy", 1));
+        return parameters.build();
     }
 
     @Override
@@ -91,30 +119,30 @@ final class CodecStage implements Stage {
         return Stage.cosine(progress, recipe.number("rate.final", 0.02));
     }
 
-    private float lambda(long quality) {
-        return size.lambdas().get((int) quality).floatValue();
-    }
-
     @Override
     public Map<String, Double> step(long step, double progress) {
         SplittableRandom random = new SplittableRandom(seed * 0x632BE59BD9B4E019L + step);
         long[] qualities = new long[batch];
+        float[] lambdas = new float[batch];
         float[] weights = new float[batch];
         for (int i = 0; i < batch; i++) {
             qualities[i] = random.nextInt(size.lambdas().size());
-            weights[i] = lambda(qualities[i]) * 255 * 255;
+            double lambda = size.lambdas().get((int) qualities[i]);
+            lambdas[i] = (float) (lambda * 255 * 255);
+            weights[i] = (float) Math.pow(lambda / CodecNetwork.middle(size), -balance);
         }
         Tensor x = batches.get(step, batch, crop).tensor();
         CodecNetwork.Result result = network.run(x, Ops.of(qualities, batch), true, true);
         Tensor error = Ops.meanOver(result.xHat().sub(x).square(), false, 1, 2, 3);
         Tensor rate = Ops.scaled(result.bits(), 1.0 / (crop * crop));
-        Tensor distortion = error.mul(Ops.of(weights, batch));
+        Tensor distortion = error.mul(Ops.of(lambdas, batch));
         Tensor auxiliary = network.auxiliaryLoss();
-        Tensor loss = rate.add(distortion).mean();
+        Tensor loss = rate.add(distortion).mul(Ops.of(weights, batch)).mean();
         loss.add(auxiliary).backward();
         Map<String, Double> terms = new LinkedHashMap<>();
         terms.put("loss", Ops.value(loss));
         terms.put("bpp", Ops.value(rate.mean()));
+        terms.put("bpp.side", Ops.value(result.sideBits().mean()) / (crop * crop));
         terms.put("distortion", Ops.value(distortion.mean()));
         terms.put("psnr", -10 * Math.log10(Ops.value(error.mean())));
         terms.put("auxiliary", Ops.value(auxiliary));

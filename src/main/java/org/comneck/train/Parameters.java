@@ -218,6 +218,17 @@ final class Parameters {
         return Ops.floats(averages.get(name));
     }
 
+    /** Replaces the values of one tensor and its moving average. */
+    void set(String name, Tensor values) {
+        NoGradGuard guard = new NoGradGuard();
+        try {
+            views.get(name).copy_(values);
+            averages.get(name).copy_(values);
+        } finally {
+            guard.close();
+        }
+    }
+
     /** Starts the moving average and the optimiser's memory anew: for a new phase with another loss. */
     void forgetMoments() {
         NoGradGuard guard = new NoGradGuard();

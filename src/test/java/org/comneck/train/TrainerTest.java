@@ -81,6 +81,7 @@ class TrainerTest {
         falls(train(SmallRun.neck(40), small), 0.95, "loss", "entry", "tokens", "last", "class");
 
         TrainedForward.agrees(small, folder);
+        TrainedRate.agrees(small, folder);
     }
 
     @Test
