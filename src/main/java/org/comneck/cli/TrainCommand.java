@@ -3,14 +3,19 @@ package org.comneck.cli;
 import java.io.PrintStream;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.concurrent.Callable;
 import org.comneck.UsageException;
 import org.comneck.train.Recipe;
+import org.comneck.train.RecipeKey;
 import org.comneck.train.Trainer;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
+import picocli.CommandLine.ParameterException;
+import picocli.CommandLine.Spec;
 
 /** {@code comneck train}: recipes to models. docs/training.md describes recipes and run folders. */
 @Command(
@@ -25,18 +30,30 @@ import picocli.CommandLine.Option;
 final class TrainCommand implements Callable<Integer> {
     private static final long PRINT_EVERY_NANOS = 1_000_000_000L;
 
-    @Option(names = "--recipe", required = true, paramLabel = "NAME|FILE", description = "Built-in recipe or file.")
+    @Option(names = "--recipe", paramLabel = "NAME|FILE", description = "Built-in recipe (--list shows them) or file.")
     private String recipe;
 
-    @Option(
-            names = "--data",
-            required = true,
-            paramLabel = "DIR",
-            description = "Folder the recipe's paths start from.")
+    @Option(names = "--data", paramLabel = "DIR", description = "Folder the recipe's paths start from.")
     private Path data;
 
-    @Option(names = "--out", required = true, paramLabel = "FOLDER", description = "Run folder, made when absent.")
+    @Option(names = "--out", paramLabel = "FOLDER", description = "Run folder, made when absent.")
     private Path out;
+
+    @Option(
+            names = "--set",
+            paramLabel = "KEY=VALUE",
+            description =
+                    "Another value for a key of the recipe, of all its stages that know the key; STAGE.KEY=VALUE for one.")
+    private List<String> settings = List.of();
+
+    @Option(names = "--list", description = "List the built-in recipes.")
+    private boolean list;
+
+    @Option(names = "--keys", description = "List the keys of recipes, with defaults.")
+    private boolean keys;
+
+    @Spec
+    private CommandSpec spec;
 
     @Option(names = "--resume", description = "Continue from the run folder's checkpoints.")
     private boolean resume;
@@ -52,11 +69,19 @@ final class TrainCommand implements Callable<Integer> {
 
     @Override
     public Integer call() {
+        if (list || keys) {
+            print(Main.streams(spec).out());
+            return ExitStatus.OK;
+        }
+        require(recipe, "--recipe=NAME|FILE");
+        require(data, "--data=DIR");
+        require(out, "--out=FOLDER");
         if (!Files.isDirectory(data)) {
             throw new UsageException(data + " is no folder");
         }
         try {
-            Recipe loaded = Recipe.load(recipe);
+            Recipe loaded = Recipe.load(recipe).with(settings);
+            loaded.check();
             if (export != null) {
                 Trainer.export(loaded, data, out, export);
             } else if (measure) {
@@ -64,9 +89,30 @@ final class TrainCommand implements Callable<Integer> {
             } else {
                 Trainer.run(loaded, data, out, resume, new Lines(System.err));
             }
-            return 0;
+            return ExitStatus.OK;
         } catch (NoClassDefFoundError | UnsatisfiedLinkError e) {
             throw new UsageException("LibTorch is not on the class path; start training with ./comneck train", e);
+        }
+    }
+
+    private void require(Object value, String option) {
+        if (value == null) {
+            throw new ParameterException(spec.commandLine(), "Missing required option: '" + option + "'");
+        }
+    }
+
+    /** Tables in Markdown, which docs/training.md quotes. */
+    private void print(PrintStream stream) {
+        if (list) {
+            Recipe.builtIn().forEach((name, line) -> stream.println(String.format("%-16s %s", name, line)));
+        }
+        if (keys) {
+            stream.println("| key | stages | value | default | meaning |");
+            stream.println("| --- | --- | --- | --- | --- |");
+            for (RecipeKey key : RecipeKey.all()) {
+                stream.println("| `" + key.key() + "` | " + String.join(", ", key.stages()) + " | " + key.kind() + " | "
+                        + key.otherwise() + " | " + key.meaning() + " |");
+            }
         }
     }
 

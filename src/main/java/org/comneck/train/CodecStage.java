@@ -46,10 +46,7 @@ final class CodecStage implements Stage {
         this.balance = recipe.number("codec.balance", 0);
         this.size = size(recipe);
         this.parameters = parameters(recipe);
-        this.network = new CodecNetwork(
-                size,
-                parameters,
-                recipe.has("precision") && recipe.word("precision").equals("bf16") ? Ops.BF16 : Ops.F32);
+        this.network = new CodecNetwork(size, parameters, Ops.precision(recipe));
         this.exact = new CodecNetwork(size, parameters, Ops.F32);
         if (recipe.has("codec.start")) {
             start();

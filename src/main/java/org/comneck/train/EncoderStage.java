@@ -12,6 +12,7 @@ import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch;
+import org.bytedeco.pytorch.global.torch.ScalarType;
 import org.comneck.UsageException;
 import org.comneck.engine.Photo;
 import org.comneck.engine.Resample;
@@ -53,10 +54,9 @@ final class EncoderStage implements Stage {
         this.chained = recipe.number("blocks.chained", alone);
         this.size = size(recipe);
         this.parameters = parameters(recipe);
-        boolean bf16 = recipe.has("precision") && recipe.word("precision").equals("bf16");
-        this.network = new EncoderNetwork(size, parameters, bf16 ? Ops.BF16 : Ops.F32);
-        this.teacher =
-                new DeitTeacher(Photos.resolve(data, recipe.word("teacher")), size.heads(), bf16 ? Ops.BF16 : Ops.F32);
+        ScalarType precision = Ops.precision(recipe);
+        this.network = new EncoderNetwork(size, parameters, precision);
+        this.teacher = new DeitTeacher(Photos.resolve(data, recipe.word("teacher")), size.heads(), precision);
         if (teacher.layers() != size.layers()) {
             throw new UsageException("recipe " + recipe.name() + ": the teacher has " + teacher.layers()
                     + " blocks, the encoder " + size.layers());

@@ -9,6 +9,7 @@ import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch;
+import org.bytedeco.pytorch.global.torch.ScalarType;
 import org.comneck.model.Manifest;
 
 /**
@@ -41,20 +42,20 @@ final class NeckStage implements Stage {
         this.batch = recipe.integer("batch");
         this.seed = recipe.integer("seed", 1);
         this.entry = recipe.integer("neck.entry");
-        boolean bf16 = recipe.has("precision") && recipe.word("precision").equals("bf16");
+        ScalarType precision = Ops.precision(recipe);
         Frozen frozenCodec = Frozen.load(runFolder, recipe.word("codec"));
         Frozen frozenEncoder = Frozen.load(runFolder, recipe.word("encoder"));
         this.codecParameters = frozenCodec.parameters;
         this.encoderParameters = frozenEncoder.parameters;
         CodecNetwork.Size codecSize = CodecStage.size(frozenCodec.recipe);
         EncoderNetwork.Size size = EncoderStage.size(frozenEncoder.recipe);
-        this.codec = new CodecNetwork(codecSize, codecParameters, bf16 ? Ops.BF16 : Ops.F32);
+        this.codec = new CodecNetwork(codecSize, codecParameters, precision);
         this.exactCodec = new CodecNetwork(codecSize, codecParameters, Ops.F32);
-        this.encoder = new EncoderNetwork(size, encoderParameters, bf16 ? Ops.BF16 : Ops.F32);
+        this.encoder = new EncoderNetwork(size, encoderParameters, precision);
         this.parameters = parameters(recipe, codecSize, size);
-        this.network = new NeckNetwork(parameters, recipe.integer("neck.heads"), bf16 ? Ops.BF16 : Ops.F32);
+        this.network = new NeckNetwork(parameters, recipe.integer("neck.heads"), precision);
         this.teacher = recipe.has("teacher")
-                ? new DeitTeacher(Photos.resolve(data, recipe.word("teacher")), size.heads(), bf16 ? Ops.BF16 : Ops.F32)
+                ? new DeitTeacher(Photos.resolve(data, recipe.word("teacher")), size.heads(), precision)
                 : null;
         this.labels = EncoderStage.labels(Photos.resolve(data, frozenEncoder.recipe.word("labels")));
     }

@@ -14,6 +14,7 @@ import org.bytedeco.pytorch.TensorVector;
 import org.bytedeco.pytorch.global.torch;
 import org.bytedeco.pytorch.global.torch.MemoryFormat;
 import org.bytedeco.pytorch.global.torch.ScalarType;
+import org.comneck.UsageException;
 
 /** LibTorch in the words of the networks. Every tensor made here lives until the {@link PointerScope} around the call closes. */
 final class Ops {
@@ -30,6 +31,17 @@ final class Ops {
         System.setProperty("org.bytedeco.javacpp.maxbytes", "0");
         openblas_nolapack.blas_set_num_threads(threads);
         torch.set_num_threads(threads);
+    }
+
+    /** The arithmetic of transforms and transformer layers that a recipe asks for. */
+    static ScalarType precision(Recipe recipe) {
+        String word = recipe.has("precision") ? recipe.word("precision") : "f32";
+        return switch (word) {
+            case "f32" -> F32;
+            case "bf16" -> BF16;
+            default ->
+                throw new UsageException("recipe " + recipe.name() + ": precision is f32 or bf16, not '" + word + "'");
+        };
     }
 
     static Tensor of(float[] values, long... shape) {

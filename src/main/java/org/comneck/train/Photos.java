@@ -185,17 +185,14 @@ final class Photos {
      * @throws UsageException when none is left
      */
     void skip(int i, String reason) {
-        boolean last;
         synchronized (left) {
-            if (left.get(i)) {
-                return;
+            if (!left.get(i)) {
+                left.set(i);
+                skipped.add(new Skipped(files.get(i), reason));
             }
-            left.set(i);
-            last = left.cardinality() == files.size();
-        }
-        skipped.add(new Skipped(files.get(i), reason));
-        if (last) {
-            throw new UsageException("none of the " + files.size() + " photos can be used; the last: " + reason);
+            if (left.cardinality() == files.size()) {
+                throw new UsageException("none of the " + files.size() + " photos can be used; the last: " + reason);
+            }
         }
     }
 

@@ -69,6 +69,7 @@ public final class Trainer {
      * @throws UsageException when the run folder holds a run and {@code resume} is false
      */
     public static void run(Recipe recipe, Path data, Path runFolder, boolean resume, Listener listener) {
+        recipe.check();
         Trainer trainer = new Trainer();
         CountDownLatch done = new CountDownLatch(1);
         Thread hook = new Thread(() -> {

@@ -109,15 +109,4 @@ class TrainerTest {
         Trainer.run(longer, small.data(), folder, true, Trainer.Listener.NONE);
         assertEquals(8, Checkpoint.read(file).step(), "a larger budget goes on");
     }
-
-    @Test
-    void recipesThatComeWithComneckAreComplete() {
-        Recipe tiny = Recipe.load("tiny");
-        assertEquals(
-                List.of("tiny-codec", "tiny-encoder", "tiny-neck"),
-                tiny.stages().stream().map(Recipe::name).toList());
-        assertThrows(UsageException.class, () -> Recipe.load("no-such-recipe"));
-        assertThrows(
-                UsageException.class, () -> Recipe.parse("x", "batch = many").integer("batch"));
-    }
 }
