@@ -273,21 +273,38 @@ void release_warp(Fiber &self) {
   }
 }
 
+// Draws how the next interval between two barriers of the block goes: the warps one after the other, each as far as it gets (returns
+// true), or all side by side.
+bool shuffle(std::vector<unsigned> *order) {
+  for (size_t i = order->size(); i > 1; i--) std::swap((*order)[i - 1], (*order)[generator() % i]);
+  return generator() % 4 != 0;
+}
+
 void run_block(size_t shared_bytes) {
   dynamic.reset(new unsigned char[shared_bytes]);
   std::memset(dynamic.get(), 0xA5, shared_bytes);
   shared_objects.clear();
   for (unsigned i = 0; i < fibers.size(); i++) start(fibers[i], i);
+  const auto warps = static_cast<unsigned>((fibers.size() + kLanes - 1) / kLanes);
+  std::vector<unsigned> order(warps);
+  for (unsigned w = 0; w < warps; w++) order[w] = w;
   std::vector<Fiber *> ready;
+  bool ahead = shuffle(&order);
   while (!failed) {
     ready.clear();
-    for (Fiber &fiber : fibers) {
-      if (fiber.state == State::kReady) ready.push_back(&fiber);
+    for (const unsigned warp : order) {
+      for (unsigned i = warp * kLanes; i < std::min<size_t>(fibers.size(), (warp + 1) * kLanes); i++) {
+        if (fibers[i].state == State::kReady) ready.push_back(&fibers[i]);
+      }
+      if (ahead && !ready.empty()) break;
     }
     if (ready.empty()) {
       const auto stuck = std::find_if(fibers.begin(), fibers.end(), [](const Fiber &f) { return f.state != State::kEnded; });
       if (stuck == fibers.end()) return;
-      if (release_block()) continue;
+      if (release_block()) {
+        ahead = shuffle(&order);
+        continue;
+      }
       const auto other = std::find_if(fibers.begin(), fibers.end(), [&](const Fiber &f) {
         return f.state != stuck->state || !same_site(f.site, stuck->site);
       });

@@ -3,7 +3,8 @@
 //
 // Every thread of a block is a fiber; one block runs at a time, all on the calling thread, so that a run is deterministic for its seed.
 // A fiber runs until it waits (at a barrier, or for the other lanes of a warp). Between two waits of the block, the order in which fibers
-// run is shuffled: code that needs a barrier and has none reads what was not written yet, in nearly every order. Blocks are shuffled too.
+// run is shuffled: code that needs a barrier and has none reads what was not written yet, in nearly every order. In some intervals one
+// warp runs ahead as far as it gets before the next one starts; in others all go side by side. Blocks are shuffled too.
 //
 // What is reported, and fails the launch:
 //   - a barrier or warp operation that not all of its threads reach: some ended, some wait elsewhere (another line counts as elsewhere);
@@ -43,8 +44,8 @@ struct dim3 {
 struct alignas(16) float4 {
   float x, y, z, w;
 };
-struct alignas(8) uint2 {
-  unsigned x, y;
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
 };
 
 // Coordinates of the fiber that runs.
@@ -268,6 +269,14 @@ inline float __fsqrt_rn(float a) { return std::sqrt(a); }
 inline float __frcp_rn(float a) { return 1.0f / a; }
 inline unsigned __float_as_uint(float x) { return std::bit_cast<unsigned>(x); }
 inline float __uint_as_float(unsigned x) { return std::bit_cast<float>(x); }
+template <class T>
+T min(T a, T b) {
+  return b < a ? b : a;
+}
+template <class T>
+T max(T a, T b) {
+  return a < b ? b : a;
+}
 template <class T>
 T __ldg(const T *memory) {
   return *memory;

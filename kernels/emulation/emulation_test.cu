@@ -35,6 +35,17 @@ __global__ void rotate(const int *in, int *out) {
   out[t] = part[(t + 1) % 32];
 }
 
+// Each warp sums what the other warps wrote, eight votes later: votes hold a warp together, not the block.
+template <bool kBarriers>
+__global__ void across_warps(int *out) {
+  COMNECK_SHARED(part, int[128]);
+  const unsigned t = threadIdx.x;
+  part[t] = 1;
+  for (int i = 0; i < 8; i++) __syncwarp();
+  if constexpr (kBarriers) __syncthreads();
+  out[t] = part[(t + 32) % 128];
+}
+
 // Votes and shuffles; out has 8 values a thread.
 __global__ void warp_operations(int *out) {
   const int t = static_cast<int>(threadIdx.x);
@@ -206,6 +217,16 @@ void check_missing_barriers() {
   CHECK_EQ(wrong_of_twenty_seeds([&] {
              CHECK(launch(rotate<true>, 1, 32, 128, nullptr, device.data(), out.data()) == cudaSuccess);
              return out.to_host() != std::vector<int>(32, 1);
+           }),
+           0);
+  DeviceArray<int> ones(128);
+  CHECK(wrong_of_twenty_seeds([&] {
+          CHECK(launch(across_warps<false>, 1, 128, 0, nullptr, ones.data()) == cudaSuccess);
+          return ones.to_host() != std::vector<int>(128, 1);
+        }) >= 8);
+  CHECK_EQ(wrong_of_twenty_seeds([&] {
+             CHECK(launch(across_warps<true>, 1, 128, 0, nullptr, ones.data()) == cudaSuccess);
+             return ones.to_host() != std::vector<int>(128, 1);
            }),
            0);
 #endif

@@ -1,37 +1,16 @@
 #include "entropy/rans_decoder.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
+#include <numeric>
 
 #include "comneck.h"
 #include "entropy/checksum.h"
 #include "entropy/rans_isa.h"
 
 namespace comneck {
-namespace {
-
-static_assert(std::endian::native == std::endian::little, "words and bits are read as they lie in memory");
-
-// Little-endian base-128, at most 31 bits, shortest form only. Advances *at past it; false where it is not one.
-bool read_varint(const uint8_t *payload, int64_t bytes, int64_t *at, int64_t *value) {
-  uint64_t sum = 0;
-  for (int shift = 0; shift < 35; shift += 7) {
-    if (*at == bytes) return false;
-    const uint8_t b = payload[(*at)++];
-    sum |= static_cast<uint64_t>(b & 0x7F) << shift;
-    if (b < 0x80) {
-      *value = static_cast<int64_t>(sum);
-      return sum <= INT32_MAX && (b != 0 || shift == 0);
-    }
-  }
-  return false;
-}
-
-}  // namespace
-
 RansDecoder::RansDecoder(int32_t isa) : lanes_{} {
   switch (rans_isa(isa)) {
     case kIsaAvx512: decode_wide_ = decode_rounds_avx512; break;
@@ -50,73 +29,43 @@ void RansDecoder::reserve(int64_t bytes) {
 int32_t RansDecoder::damaged(int64_t offset, const char *format, ...) {
   va_list arguments;
   va_start(arguments, format);
-  std::vsnprintf(message_, sizeof message_, format, arguments);
+  std::vsnprintf(damage_.message, sizeof damage_.message, format, arguments);
   va_end(arguments);
-  offset_ = offset;
+  damage_.offset = offset;
   ready_ = false;
   return COMNECK_DAMAGED;
 }
 
 int32_t RansDecoder::start(const uint8_t *payload, int64_t bytes) {
-  ready_ = true;
-  message_[0] = 0;
-  offset_ = -1;
+  damage_ = PayloadDamage{};
   checksum_ = 0;
-  return read_head(payload, bytes);
-}
-
-// byte 0: substreams - 1 | varint: bytes of the bit section | varints: words of each substream but the last | bits | words
-int32_t RansDecoder::read_head(const uint8_t *payload, int64_t bytes) {
-  if (bytes <= 0) return damaged(0, "the payload is empty");
-  substreams_ = (payload[0] & 0x1F) + 1;
+  PayloadHead head;
+  ready_ = read_payload_head(payload, bytes, &head, &damage_);
+  if (!ready_) return COMNECK_DAMAGED;
+  substreams_ = head.substreams;
   // One register in flight waits for its gathers; eight scalar lanes overlap better (1.2 to 1.3 times on Zen 4).
   decode_rounds_ = substreams_ == 1 ? decode_rounds_portable : decode_wide_;
-  if ((payload[0] & 0xE0) != 0) return damaged(0, "the payload's first byte has bits that must be 0");
-  int64_t at = 1;
-  int64_t bit_bytes;
-  if (!read_varint(payload, bytes, &at, &bit_bytes)) return damaged(at, "a length in the payload's head is not possible");
-  int64_t words[kMaxSubstreams];
-  int64_t total = 0;
-  for (int32_t s = 0; s + 1 < substreams_; s++) {
-    if (!read_varint(payload, bytes, &at, &words[s])) return damaged(at, "a length in the payload's head is not possible");
-    total += words[s];
-  }
-  const int64_t left = bytes - at - bit_bytes - 2 * total;
-  if (left < 0 || left % 2 != 0) {
-    return damaged(at, "the payload's sections do not add up to its %lld bytes", static_cast<long long>(bytes));
-  }
-  words[substreams_ - 1] = left / 2;
-  total += left / 2;
+  std::copy_n(head.state, substreams_ * kLanes, lanes_.state);
 
-  bits_.resize(static_cast<size_t>(bit_bytes + 8));
-  if (bit_bytes > 0) std::memcpy(bits_.data(), payload + at, static_cast<size_t>(bit_bytes));
-  std::memset(bits_.data() + bit_bytes, 0, 8);
-  bits_offset_ = at;
-  bit_ = 0;
-  bit_end_ = 8 * bit_bytes;
+  bits_.resize(static_cast<size_t>(head.bit_bytes + 8));
+  if (head.bit_bytes > 0) std::memcpy(bits_.data(), payload + head.bits_offset, static_cast<size_t>(head.bit_bytes));
+  std::memset(bits_.data() + head.bit_bytes, 0, 8);
+  bits_offset_ = head.bits_offset;
+  bit_ = head.side_bit;
+  bit_end_ = 8 * head.bit_bytes;
 
+  const int64_t total = std::accumulate(head.words, head.words + substreams_, int64_t{0});
   words_.resize(static_cast<size_t>(total + int64_t{substreams_} * kPaddingWords));
-  int64_t from = at + bit_bytes;
   int64_t to = 0;
   for (int32_t s = 0; s < substreams_; s++) {
+    const int64_t words = head.words[s];
     words_start_[s] = to;
-    words_offset_[s] = from;
-    if (words[s] > 0) std::memcpy(words_.data() + to, payload + from, static_cast<size_t>(2 * words[s]));
-    std::memset(words_.data() + to + words[s], 0, 2 * kPaddingWords);
+    words_offset_[s] = head.words_offset[s];
+    if (words > 0) std::memcpy(words_.data() + to, payload + head.words_offset[s], static_cast<size_t>(2 * words));
+    std::memset(words_.data() + to + words, 0, 2 * kPaddingWords);
     lanes_.word[s] = words_.data() + to;
-    words_end_[s] = words_.data() + to + words[s];
-    from += 2 * words[s];
-    to += words[s] + kPaddingWords;
-  }
-
-  for (int32_t i = 0; i < substreams_ * kLanes; i++) {
-    uint32_t more = 0;
-    uint32_t low = 0;
-    uint32_t high = 0;
-    if (!bits(4, &more) || !bits(16, &low) || !bits(static_cast<int32_t>(more), &high)) {
-      return damaged(bits_offset_ + bit_bytes, "the payload's bit section is too short");
-    }
-    lanes_.state[i] = ((1u << more) | high) << 16 | low;
+    words_end_[s] = words_.data() + to + words;
+    to += words + kPaddingWords;
   }
   return COMNECK_OK;
 }

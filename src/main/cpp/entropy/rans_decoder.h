@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "entropy/payload_head.h"
 #include "entropy/rans_lanes.h"
 #include "entropy/rans_tables.h"
 
@@ -30,12 +31,11 @@ class RansDecoder {
   int32_t finish(uint32_t symbol_checksum);
 
   // What was wrong; "" while nothing is. Offset in the payload, -1 where there is none.
-  const char *damage() const { return message_; }
-  int64_t damage_offset() const { return offset_; }
+  const char *damage() const { return damage_.message; }
+  int64_t damage_offset() const { return damage_.offset; }
 
  private:
   [[gnu::format(printf, 3, 4)]] int32_t damaged(int64_t offset, const char *format, ...);
-  int32_t read_head(const uint8_t *payload, int64_t bytes);
   bool bits(int32_t count, uint32_t *value);
   int32_t settle(const RansTables &tables, const uint8_t *indices, int16_t *symbols, int64_t count, bool slow);
   int32_t settle_slow(const RansTables &tables, int32_t table, int32_t slot, int16_t *symbol);
@@ -55,8 +55,7 @@ class RansDecoder {
   int64_t bit_ = 0;
   int64_t bit_end_ = 0;
   uint32_t checksum_ = 0;
-  int64_t offset_ = -1;
-  char message_[160];
+  PayloadDamage damage_;
 };
 
 }  // namespace comneck
