@@ -36,7 +36,10 @@ cudaError_t allow_shared(void (*kernel)(Parameters...), size_t bytes) {
 
 }  // namespace comneck::cuda
 
-#define COMNECK_SHARED(name, ...) __shared__ ::comneck::cuda::Same<__VA_ARGS__> name
+#define COMNECK_UNROLL _Pragma("unroll")
+#define COMNECK_UNROLL_BY(n) COMNECK_PRAGMA(unroll n)
+#define COMNECK_PRAGMA(text) _Pragma(#text)
+#define COMNECK_SHARED(name, ...) __shared__ __align__(16) ::comneck::cuda::Same<__VA_ARGS__> name
 #define COMNECK_DYNAMIC_SHARED(type, name)                             \
   extern __shared__ __align__(16) unsigned char comneck_dynamic_shared[]; \
   type *name = reinterpret_cast<type *>(comneck_dynamic_shared)
@@ -44,6 +47,9 @@ cudaError_t allow_shared(void (*kernel)(Parameters...), size_t bytes) {
 #else
 
 #include "emulation/emulation.h"
+
+#define COMNECK_UNROLL
+#define COMNECK_UNROLL_BY(n)
 
 #endif
 

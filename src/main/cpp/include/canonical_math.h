@@ -20,16 +20,11 @@ namespace canonical {
 inline constexpr float kQuietNan = __builtin_bit_cast(float, 0x7FC00000u);
 inline constexpr float kInfinite = __builtin_bit_cast(float, 0x7F800000u);
 
-// p(t) of erfc(a) = t * p(t) * e^(-a^2), t = 1 / (1 + 0.38 a): relative minimax for 0 <= a <= 9.4, error 2e-8 before
-// rounding.
-inline constexpr float kErfc[9] = {0.21440959f,   0.213940993f, 0.203763396f,  0.139171451f, 0.228878587f,
-                                   -0.159895957f, 0.362567335f, -0.261684984f, 0.0588496402f};
-
 // e^x: 0 below -87.3, infinity above 88.72, else within 1 unit in the last place or so. Cody-Waite reduction x = n ln 2
 // + r and the polynomial of Cephes' expf; n comes from adding 1.5 * 2^23, which leaves it in the low bits too.
 // kNotPositive: the caller knows that no x is above 0, and saves a comparison; the same bits.
 template <class L, bool kNotPositive = false>
-[[gnu::always_inline]] inline typename L::Float exp(typename L::Float x) {
+[[gnu::always_inline]] COMNECK_ANYWHERE inline typename L::Float exp(typename L::Float x) {
   using F = typename L::Float;
   F t = L::fma(x, L::set(1.44269504088896341f), L::set(12582912.0f));
   F n = L::sub(t, L::set(12582912.0f));
@@ -52,21 +47,24 @@ template <class L, bool kNotPositive = false>
 
 // 1 / (1 + e^-x).
 template <class L>
-[[gnu::always_inline]] inline typename L::Float sigmoid(typename L::Float x) {
+[[gnu::always_inline]] COMNECK_ANYWHERE inline typename L::Float sigmoid(typename L::Float x) {
   return L::div(L::set(1.0f), L::add(L::set(1.0f), exp<L>(L::negate(x))));
 }
 
 // x * sigmoid(1.702 x), with x at least -100, where the result is -0: minus infinity gives -0 too, not a NaN.
 template <class L>
-[[gnu::always_inline]] inline typename L::Float quick_gelu(typename L::Float x) {
+[[gnu::always_inline]] COMNECK_ANYWHERE inline typename L::Float quick_gelu(typename L::Float x) {
   typename L::Float c = L::max(L::set(-100.0f), x);
   typename L::Float y = L::mul(c, sigmoid<L>(L::mul(L::set(1.702f), c)));
   return L::select(L::is_nan(x), L::set(kQuietNan), y);
 }
 
-// t * p(t) of the table above, for a >= 0.
+// t * p(t) of erfc(a) = t * p(t) * e^(-a^2), t = 1 / (1 + 0.38 a), for a >= 0: relative minimax for 0 <= a <= 9.4, error 2e-8 before
+// rounding.
 template <class L>
-[[gnu::always_inline]] inline typename L::Float erfc_factor(typename L::Float a) {
+[[gnu::always_inline]] COMNECK_ANYWHERE inline typename L::Float erfc_factor(typename L::Float a) {
+  static constexpr float kErfc[9] = {0.21440959f,   0.213940993f, 0.203763396f,  0.139171451f, 0.228878587f,
+                                     -0.159895957f, 0.362567335f, -0.261684984f, 0.0588496402f};
   using F = typename L::Float;
   F t = L::div(L::set(1.0f), L::fma(L::set(0.38f), a, L::set(1.0f)));
   F p = L::set(kErfc[8]);
@@ -78,7 +76,7 @@ template <class L>
 
 // Error function: sign(x) * (1 - erfc(|x|)); absolute error below 4e-7.
 template <class L>
-[[gnu::always_inline]] inline typename L::Float erf(typename L::Float x) {
+[[gnu::always_inline]] COMNECK_ANYWHERE inline typename L::Float erf(typename L::Float x) {
   typename L::Float a = L::abs(x);
   typename L::Float y = L::fma(L::negate(erfc_factor<L>(a)), exp<L>(L::negate(L::mul(a, a))), L::set(1.0f));
   return L::select(L::is_nan(x), L::set(kQuietNan), L::copy_sign(y, x));
@@ -87,7 +85,7 @@ template <class L>
 // x * Phi(x) = x/2 * (1 + erf(x / sqrt 2)), by erfc on the negative side, where 1 + erf would cancel. x is at least
 // -100, as above.
 template <class L>
-[[gnu::always_inline]] inline typename L::Float gelu(typename L::Float x) {
+[[gnu::always_inline]] COMNECK_ANYWHERE inline typename L::Float gelu(typename L::Float x) {
   using F = typename L::Float;
   F c = L::max(L::set(-100.0f), x);
   F tail = erfc_factor<L>(L::mul(L::abs(c), L::set(0.70710678118654752f)));
@@ -98,7 +96,7 @@ template <class L>
 
 // x > 0 ? x : 0; so -0 and NaN give +0.
 template <class L>
-[[gnu::always_inline]] inline typename L::Float relu(typename L::Float x) {
+[[gnu::always_inline]] COMNECK_ANYWHERE inline typename L::Float relu(typename L::Float x) {
   return L::max(x, L::zero());
 }
 

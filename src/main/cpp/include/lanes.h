@@ -14,6 +14,13 @@
 #include <immintrin.h>
 #endif
 
+// Functions that nvcc compiles for the device too.
+#if defined(__CUDACC__)
+#define COMNECK_ANYWHERE __host__ __device__
+#else
+#define COMNECK_ANYWHERE
+#endif
+
 namespace comneck {
 namespace {
 
@@ -23,60 +30,60 @@ struct PortableLanes {
   using Mask = bool;
   static constexpr int kWidth = 1;
 
-  static inline float set(float x) { return x; }
-  static inline float zero() { return 0.0f; }
-  static inline float load(const float *p) { return *p; }
-  static inline void store(float *p, float x) { *p = x; }
+  COMNECK_ANYWHERE static inline float set(float x) { return x; }
+  COMNECK_ANYWHERE static inline float zero() { return 0.0f; }
+  COMNECK_ANYWHERE static inline float load(const float *p) { return *p; }
+  COMNECK_ANYWHERE static inline void store(float *p, float x) { *p = x; }
   // The first n lanes, 0 <= n <= kWidth; the others are zero, and not touched in memory.
-  static inline float load_part(const float *p, int64_t n) { return n > 0 ? *p : 0.0f; }
-  static inline void store_part(float *p, float x, int64_t n) {
+  COMNECK_ANYWHERE static inline float load_part(const float *p, int64_t n) { return n > 0 ? *p : 0.0f; }
+  COMNECK_ANYWHERE static inline void store_part(float *p, float x, int64_t n) {
     if (n > 0) {
       *p = x;
     }
   }
-  static inline float load_bf16(const uint16_t *p) {
+  COMNECK_ANYWHERE static inline float load_bf16(const uint16_t *p) {
     return __builtin_bit_cast(float, static_cast<uint32_t>(*p) << 16);
   }
-  static inline float load_bf16_part(const uint16_t *p, int64_t n) { return n > 0 ? load_bf16(p) : 0.0f; }
+  COMNECK_ANYWHERE static inline float load_bf16_part(const uint16_t *p, int64_t n) { return n > 0 ? load_bf16(p) : 0.0f; }
   // Rounds to nearest even; a NaN keeps its sign and upper payload and becomes quiet.
-  static inline void store_bf16(uint16_t *p, float x) {
+  COMNECK_ANYWHERE static inline void store_bf16(uint16_t *p, float x) {
     uint32_t bits = __builtin_bit_cast(uint32_t, x);
     uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
     *p = static_cast<uint16_t>(x != x ? ((bits >> 16) | 0x40u) : rounded);
   }
-  static inline void store_bf16_part(uint16_t *p, float x, int64_t n) {
+  COMNECK_ANYWHERE static inline void store_bf16_part(uint16_t *p, float x, int64_t n) {
     if (n > 0) {
       store_bf16(p, x);
     }
   }
 
   // The first n lanes of x, zero in the others.
-  static inline float first(float x, int64_t n) { return n > 0 ? x : 0.0f; }
+  COMNECK_ANYWHERE static inline float first(float x, int64_t n) { return n > 0 ? x : 0.0f; }
 
-  static inline float add(float a, float b) { return a + b; }
-  static inline float sub(float a, float b) { return a - b; }
-  static inline float mul(float a, float b) { return a * b; }
-  static inline float div(float a, float b) { return a / b; }
-  static inline float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+  COMNECK_ANYWHERE static inline float add(float a, float b) { return a + b; }
+  COMNECK_ANYWHERE static inline float sub(float a, float b) { return a - b; }
+  COMNECK_ANYWHERE static inline float mul(float a, float b) { return a * b; }
+  COMNECK_ANYWHERE static inline float div(float a, float b) { return a / b; }
+  COMNECK_ANYWHERE static inline float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
   // a > b ? a : b, and a < b ? a : b: b where either is NaN.
-  static inline float max(float a, float b) { return a > b ? a : b; }
-  static inline float min(float a, float b) { return a < b ? a : b; }
-  static inline float negate(float a) { return -a; }
-  static inline float abs(float a) { return __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, a) & 0x7FFFFFFFu); }
-  static inline float copy_sign(float magnitude, float sign) {
+  COMNECK_ANYWHERE static inline float max(float a, float b) { return a > b ? a : b; }
+  COMNECK_ANYWHERE static inline float min(float a, float b) { return a < b ? a : b; }
+  COMNECK_ANYWHERE static inline float negate(float a) { return -a; }
+  COMNECK_ANYWHERE static inline float abs(float a) { return __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, a) & 0x7FFFFFFFu); }
+  COMNECK_ANYWHERE static inline float copy_sign(float magnitude, float sign) {
     return __builtin_bit_cast(float, (__builtin_bit_cast(uint32_t, magnitude) & 0x7FFFFFFFu) |
                                          (__builtin_bit_cast(uint32_t, sign) & 0x80000000u));
   }
   // Adds the low 9 bits of t's pattern, times 2^23, to e's pattern: e * 2^n where t = n + 1.5 * 2^23.
-  static inline float add_exponent(float e, float t) {
+  COMNECK_ANYWHERE static inline float add_exponent(float e, float t) {
     return __builtin_bit_cast(float, __builtin_bit_cast(uint32_t, e) + (__builtin_bit_cast(uint32_t, t) << 23));
   }
-  static inline bool less(float a, float b) { return a < b; }
-  static inline bool is_nan(float a) { return a != a; }
+  COMNECK_ANYWHERE static inline bool less(float a, float b) { return a < b; }
+  COMNECK_ANYWHERE static inline bool is_nan(float a) { return a != a; }
   // yes where the mask is set, else no.
-  static inline float select(bool mask, float yes, float no) { return mask ? yes : no; }
+  COMNECK_ANYWHERE static inline float select(bool mask, float yes, float no) { return mask ? yes : no; }
   // rows[i] lane j becomes rows[j] lane i; kWidth rows.
-  static inline void transpose(float *) {}
+  COMNECK_ANYWHERE static inline void transpose(float *) {}
 };
 
 #if defined(__AVX2__) && defined(__FMA__)
