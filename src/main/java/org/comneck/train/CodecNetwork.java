@@ -106,6 +106,24 @@ final class CodecNetwork {
             java.util.Arrays.fill(bias, channels, 2 * channels, 1f);
             w.add("ParamAggregation." + i + ".4.bias", bias, 2 * channels);
         }
+        prior(n, w);
+        int q = size.lambdas.size();
+        float[] gain = new float[q * m];
+        float[] inverse = new float[q * m];
+        double middle = middle(size);
+        for (int i = 0; i < q; i++) {
+            float log = (float) (0.5 * Math.log(size.lambdas.get(i) / middle));
+            java.util.Arrays.fill(gain, i * m, (i + 1) * m, log);
+            java.util.Arrays.fill(inverse, i * m, (i + 1) * m, -log);
+        }
+        // Logarithms, so that gains stay positive; the model file holds gain.y and gain.y_inverse.
+        w.add("gain.y.log", gain, q, m).add("gain.y_inverse.log", inverse, q, m);
+        w.rate("gain.y.log", 3).rate("gain.y_inverse.log", 3);
+        return w;
+    }
+
+    /** The factorized prior of z: n cumulative distributions, and where their tails begin. */
+    static void prior(int n, Parameters w) {
         double scale = Math.pow(PRIOR_SCALE, 0.2);
         for (int i = 0; i < 5; i++) {
             int out = FILTERS[i + 1];
@@ -121,19 +139,6 @@ final class CodecNetwork {
             quantiles[3 * c + 2] = 4;
         }
         w.add("entropy_bottleneck.quantiles", quantiles, n, 1, 3).rate("entropy_bottleneck.quantiles", 20);
-        int q = size.lambdas.size();
-        float[] gain = new float[q * m];
-        float[] inverse = new float[q * m];
-        double middle = middle(size);
-        for (int i = 0; i < q; i++) {
-            float log = (float) (0.5 * Math.log(size.lambdas.get(i) / middle));
-            java.util.Arrays.fill(gain, i * m, (i + 1) * m, log);
-            java.util.Arrays.fill(inverse, i * m, (i + 1) * m, -log);
-        }
-        // Logarithms, so that gains stay positive; the model file holds gain.y and gain.y_inverse.
-        w.add("gain.y.log", gain, q, m).add("gain.y_inverse.log", inverse, q, m);
-        w.rate("gain.y.log", 3).rate("gain.y_inverse.log", 3);
-        return w;
     }
 
     /**
@@ -280,7 +285,12 @@ final class CodecNetwork {
 
     /** Latents with gain, (B,M,H/16,W/16). */
     Tensor latents(Tensor pixels, Tensor qualities) {
-        return analysis(pixels).mul(gain("gain.y.log", qualities));
+        return gained(analysis(pixels), qualities);
+    }
+
+    /** Latents without gain, as {@link #analysis} makes them, with gain. */
+    Tensor gained(Tensor analysed, Tensor qualities) {
+        return analysed.mul(gain("gain.y.log", qualities));
     }
 
     /** {@link #run} from latents with gain. */
@@ -354,8 +364,19 @@ final class CodecNetwork {
         return toBits(Ops.scaled(upper.sub(lower), 0.5));
     }
 
-    /** Logits of the cumulative distribution at values (N,1,K). */
+    /** Probabilities (N,1,K) between neighbours of ascending values (N,1,K+1), at least 1e-9. */
+    static Tensor binProbabilities(Parameters w, Tensor edges) {
+        Tensor at = torch.sigmoid(cumulative(w, edges, false));
+        long bins = edges.size(2) - 1;
+        return at.narrow(2, 1, bins).sub(at.narrow(2, 0, bins)).clamp_min(Ops.scalar(LIKELIHOOD_BOUND));
+    }
+
     private Tensor cumulative(Tensor values, boolean fixed) {
+        return cumulative(w, values, fixed);
+    }
+
+    /** Logits of the cumulative distribution at values (N,1,K). */
+    private static Tensor cumulative(Parameters w, Tensor values, boolean fixed) {
         Tensor x = values;
         for (int i = 0; i < 5; i++) {
             Tensor matrix = w.get("entropy_bottleneck._matrix" + i);

@@ -41,6 +41,13 @@ final class Parameters {
         this.seed = seed;
     }
 
+    /** Tensors that are not trained: {@link #get} answers with them, and nothing else is of use. */
+    static Parameters frozen(Map<String, Tensor> tensors) {
+        Parameters frozen = new Parameters(0);
+        frozen.views.putAll(tensors);
+        return frozen;
+    }
+
     /** Adds a tensor of independent uniform values in [-bound, bound). */
     Parameters uniform(String name, double bound, long... shape) {
         float[] values = new float[elements(shape)];
@@ -55,6 +62,16 @@ final class Parameters {
         float[] values = new float[elements(shape)];
         java.util.Arrays.fill(values, (float) constant);
         return add(name, values, shape);
+    }
+
+    /** Lets an added tensor start from other values. */
+    Parameters start(String name, float[] values) {
+        Slot slot = slots.get(name);
+        if (value != null || slot == null || slot.count != values.length) {
+            throw new IllegalArgumentException("tensor '" + name + "' cannot start from " + values.length + " values");
+        }
+        initial.put(name, values);
+        return this;
     }
 
     Parameters add(String name, float[] values, long... shape) {
@@ -85,7 +102,7 @@ final class Parameters {
 
     /** Multiplies the learning rate of one tensor. */
     Parameters rate(String name, double factor) {
-        rates.put(name, (float) factor);
+        rates.merge(name, (float) factor, (a, b) -> a * b);
         return this;
     }
 

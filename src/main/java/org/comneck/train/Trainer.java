@@ -141,7 +141,7 @@ public final class Trainer {
         return switch (recipe.word("stage")) {
             case "codec" -> new CodecStage(recipe, data);
             case "encoder" -> new EncoderStage(recipe, data);
-            case "neck" -> new NeckStage(recipe, data, runFolder);
+            case "neck" -> new SurrogateStage(recipe, data, runFolder);
             default ->
                 throw new UsageException("recipe " + recipe.name() + ": stage '" + recipe.word("stage")
                         + "' is unknown; known: codec, encoder, neck");

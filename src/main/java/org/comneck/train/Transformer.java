@@ -26,12 +26,21 @@ final class Transformer {
     }
 
     static Tensor block(Parameters w, String p, Tensor x, int heads, boolean quick, ScalarType type) {
-        return mlp(w, p, attention(w, p, x, heads, type), quick, type);
+        return block(w, p, x, heads, quick, EPSILON, type);
+    }
+
+    /** A block whose norms have an epsilon of their own, as timm's have. */
+    static Tensor block(Parameters w, String p, Tensor x, int heads, boolean quick, double epsilon, ScalarType type) {
+        return mlp(w, p, attention(w, p, x, heads, epsilon, type), quick, epsilon, type);
     }
 
     /** The first half of a block: x + output(attention(qkv(ln_1(x)))). */
     static Tensor attention(Parameters w, String p, Tensor x, int heads, ScalarType type) {
-        Tensor normed = Ops.layerNorm(w, p + ".ln_1", x, EPSILON).to(type);
+        return attention(w, p, x, heads, EPSILON, type);
+    }
+
+    private static Tensor attention(Parameters w, String p, Tensor x, int heads, double epsilon, ScalarType type) {
+        Tensor normed = Ops.layerNorm(w, p + ".ln_1", x, epsilon).to(type);
         Tensor qkv = Ops.linear(w, p + ".attn.in_proj_weight", p + ".attn.in_proj_bias", normed);
         Tensor attended = Ops.attention(qkv, heads);
         return x.add(Ops.wide(Ops.linear(w, p + ".attn.out_proj.weight", p + ".attn.out_proj.bias", attended)));
@@ -39,7 +48,11 @@ final class Transformer {
 
     /** The second half: x + c_proj(activation(c_fc(ln_2(x)))). */
     static Tensor mlp(Parameters w, String p, Tensor x, boolean quick, ScalarType type) {
-        Tensor normed = Ops.layerNorm(w, p + ".ln_2", x, EPSILON).to(type);
+        return mlp(w, p, x, quick, EPSILON, type);
+    }
+
+    private static Tensor mlp(Parameters w, String p, Tensor x, boolean quick, double epsilon, ScalarType type) {
+        Tensor normed = Ops.layerNorm(w, p + ".ln_2", x, epsilon).to(type);
         Tensor hidden = Ops.linear(w, p + ".mlp.c_fc.weight", p + ".mlp.c_fc.bias", normed);
         hidden = quick ? hidden.mul(torch.sigmoid(Ops.scaled(hidden, 1.702))) : torch.gelu(hidden);
         return x.add(Ops.wide(Ops.linear(w, p + ".mlp.c_proj.weight", p + ".mlp.c_proj.bias", hidden)));

@@ -55,10 +55,10 @@ class GradientTest {
         try (var _ = new PointerScope()) {
             Parameters w = new Parameters(3);
             EncoderNetwork.declare(ENCODER, w);
-            NeckNetwork.declare(6, 8, 5, w);
+            NeckNetwork.declare(6, 8, 5, 1, w);
             w.build(GradientCheck.F64);
             EncoderNetwork encoder = new EncoderNetwork(ENCODER, w, GradientCheck.F64);
-            NeckNetwork neck = new NeckNetwork(w, 2, GradientCheck.F64);
+            NeckNetwork neck = new NeckNetwork(w, 2, 1, GradientCheck.F64);
             Tensor latents = GradientCheck.input(2, -3, 3, 2, 6, 2, 2);
             Tensor wanted = GradientCheck.input(3, -1, 1, 2, 5, 8);
             Tensor target = torch.softmax(GradientCheck.input(4, -1, 1, 2, 5), 1);

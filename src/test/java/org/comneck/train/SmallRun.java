@@ -167,12 +167,23 @@ final class SmallRun {
                 """.formatted(steps, more));
     }
 
+    /** A neck from scratch between the stages of this run folder. */
     static Recipe neck(int steps) {
-        return Recipe.parse("small-neck", """
-                stage = neck
-                threads = 1
+        return surrogate("small-neck", steps, """
                 codec = small-codec
                 encoder = small-encoder
+                neck = fresh
+                neck.entry = 1
+                neck.heads = 2
+                schedule = until 1: entry + tokens + last + class.relative + 0.3 soft
+                """);
+    }
+
+    /** A stage through the frozen encoder. */
+    static Recipe surrogate(String name, int steps, String more) {
+        return Recipe.parse(name, """
+                stage = neck
+                threads = 1
                 data.holdout = photos
                 budget.steps = %d
                 batch = 8
@@ -180,17 +191,13 @@ final class SmallRun {
                 warmup = 3
                 average = 0.9
                 log.steps = 1
-                neck.entry = 1
-                neck.heads = 2
-                entry.alone = 0
-                """.formatted(steps));
+                %s
+                """.formatted(steps, more));
     }
 
     static Recipe model() {
         return Recipe.parse("small", """
                 name = small
-                codec = small-codec
-                encoder = small-encoder
                 neck = small-neck
                 """);
     }

@@ -12,6 +12,7 @@ import org.comneck.backend.Run;
 import org.comneck.backend.RunBuilder;
 import org.comneck.backend.reference.ReferenceBackend;
 import org.comneck.codec.Codec;
+import org.comneck.model.Manifest;
 import org.comneck.model.ModelFile;
 import org.comneck.neck.Neck;
 import org.comneck.parity.Fixture;
@@ -28,9 +29,15 @@ final class TrainedForward {
     static void agrees(SmallRun small, Path runFolder) {
         Path file = runFolder.resolve("small.safetensors");
         Trainer.export(SmallRun.model(), small.data(), runFolder, file);
+        try (ModelFile model = ModelFile.open(file)) {
+            agrees(model);
+        }
+    }
+
+    /** The same for any model of pictures of 64 x 64 pixels, whose last quality is taken. */
+    static void agrees(ModelFile model) {
         NoGradGuard guard = new NoGradGuard();
         try (var _ = new PointerScope();
-                ModelFile model = ModelFile.open(file);
                 ReferenceBackend backend = new ReferenceBackend()) {
             compare(model, backend);
         } finally {
@@ -38,56 +45,31 @@ final class TrainedForward {
         }
     }
 
-    private static Parameters stored(ModelFile model) {
-        Parameters w = new Parameters(1);
-        for (String name : model.names()) {
-            if (name.startsWith("entropy.")) {
-                continue;
-            }
-            float[] values = model.tensor(name).toFloats();
-            long[] shape = model.tensor(name).shape().toArray();
-            w.add(name, values, shape);
-            if (name.startsWith("gain.")) {
-                float[] logs = values.clone();
-                for (int i = 0; i < logs.length; i++) {
-                    logs[i] = (float) Math.log(logs[i]);
-                }
-                w.add(name + ".log", logs, shape);
-            }
-        }
-        float[] medians = model.tensor("entropy.factorized.medians").toFloats();
-        float[] quantiles = new float[3 * medians.length];
-        for (int i = 0; i < medians.length; i++) {
-            quantiles[3 * i + 1] = medians[i];
-        }
-        w.add("entropy_bottleneck.quantiles", quantiles, medians.length, 1, 3);
-        // The prior itself is not stored, only tables made of it; rates are not compared.
-        Parameters fresh = CodecStage.parameters(SmallRun.codec(1, "0.01 0.04", ""));
-        fresh.slots().forEach((name, slot) -> {
-            if (name.startsWith("entropy_bottleneck._")) {
-                w.add(name, fresh.averageOf(name), slot.shape());
-            }
-        });
-        return w.build();
-    }
-
     private static void compare(ModelFile model, ReferenceBackend backend) {
-        Parameters w = stored(model);
+        ModelParts parts = ModelParts.of(model);
+        Manifest manifest = model.manifest();
+        int m = manifest.codec().m();
+        int layers = manifest.encoder().layers();
+        int entry = manifest.neck().entry();
+        Recipe none = Recipe.parse("none", "");
         int side = 64;
         float[] picture = new float[3 * side * side];
         for (int i = 0; i < picture.length; i++) {
             picture[i] = (float) (0.5 + 0.4 * Math.sin(i * 0.013) * Math.cos(i * 0.0007));
         }
         Tensor pixels = Ops.of(picture, 1, 3, side, side);
-        CodecNetwork codec = new CodecNetwork(CodecStage.size(SmallRun.codec(1, "0.01 0.04", "")), w, Ops.F32);
-        EncoderNetwork encoder = new EncoderNetwork(EncoderStage.size(SmallRun.encoder(1, "")), w, Ops.F32);
-        NeckNetwork neck = new NeckNetwork(w, 2, Ops.F32);
-        int quality = 1;
+        CodecNetwork.Size size = parts.codecSize(none);
+        CodecNetwork codec = new CodecNetwork(size, parts.frozenCodec(size), Ops.F32);
+        FrozenEncoder encoder = new FrozenEncoder("test", manifest.encoder(), parts.tensors(), Ops.F32);
+        Parameters w = SurrogateStage.parameters(none, parts);
+        NeckNetwork neck = new NeckNetwork(w, manifest.neck().heads(), 1, Ops.F32);
+        int quality = size.lambdas().size() - 1;
         Tensor y = codec.latents(pixels, Ops.of(new long[] {quality}, 1));
         CodecNetwork.Result coded = codec.runLatents(y, Ops.of(new long[] {quality}, 1), false, true);
         Tensor tokens = neck.run(coded.yHat());
-        Tensor[] states = encoder.states(encoder.embed(EncoderNetwork.normalize(pixels)), 0);
-        Tensor projected = encoder.project(states[3]);
+        Tensor[] states = encoder.states(encoder.embed(pixels, side / 16), 0, layers);
+        Tensor projected = encoder.project(states[layers], 1);
+        Tensor read = encoder.states(tokens, entry, layers)[layers - entry];
 
         float[] nhwc = nhwc(pixels);
         try (Codec engine = Codec.load(backend, model, Precision.F32);
@@ -95,7 +77,7 @@ final class TrainedForward {
                 VisionEncoder vision = VisionEncoder.load(backend, model, Precision.F32)) {
             RunBuilder builder = backend.newRun();
             Activation image = builder.input(ElementType.F32, 1, side, side, 3);
-            Activation gains = builder.input(ElementType.F32, 1, 1, 1, 12);
+            Activation gains = builder.input(ElementType.F32, 1, 1, 1, m);
             Activation latents = engine.analysis(builder, image, gains);
             builder.output(latents);
             try (Run run = builder.build()) {
@@ -106,8 +88,8 @@ final class TrainedForward {
             }
 
             builder = backend.newRun();
-            Activation given = builder.input(ElementType.F32, 1, 4, 4, 12);
-            Activation inverse = builder.input(ElementType.F32, 1, 1, 1, 12);
+            Activation given = builder.input(ElementType.F32, 1, 4, 4, m);
+            Activation inverse = builder.input(ElementType.F32, 1, 1, 1, m);
             Codec.Coded symbols = engine.encode(builder, given);
             Activation ungained = engine.ungain(builder, symbols.yHat(), inverse);
             builder.output(ungained);
@@ -115,6 +97,8 @@ final class TrainedForward {
             builder.output(reconstruction);
             Activation embedded = engineNeck.record(builder, ungained);
             builder.output(embedded);
+            Activation seen = vision.blocks(builder, embedded, entry, -1);
+            builder.output(seen);
             try (Run run = builder.build()) {
                 Fixture.fill(run, given, nhwc(y));
                 Fixture.fill(run, inverse, engine.inverseGain(quality));
@@ -122,21 +106,32 @@ final class TrainedForward {
                 close("y_hat", nhwc(coded.yHat()), Fixture.read(run, ungained));
                 close("x_hat", nhwc(coded.xHat()), Fixture.read(run, reconstruction));
                 close("neck", Ops.floats(tokens), Fixture.read(run, embedded));
+                close("tokens from latents", Ops.floats(read), Fixture.read(run, seen));
             }
 
             builder = backend.newRun();
             Activation normalized = builder.input(ElementType.F32, 1, side, side, 3);
             Activation last = vision.blocks(builder, vision.embedNormalized(builder, normalized), 0, -1);
             builder.output(last);
-            Activation cls = vision.head(builder, last, VisionEncoder.Tokens.CLS, VisionEncoder.PostNorm.ONCE, true);
+            Activation cls = vision.head(
+                    builder, last, VisionEncoder.Tokens.CLS, VisionEncoder.PostNorm.ONCE, vision.hasProjection());
             builder.output(cls);
             try (Run run = builder.build()) {
-                Fixture.fill(run, normalized, nhwc(EncoderNetwork.normalize(pixels)));
+                Fixture.fill(run, normalized, normalized(nhwc, manifest.encoder()));
                 run.execute();
-                close("tokens", Ops.floats(states[3]), Fixture.read(run, last));
+                close("tokens", Ops.floats(states[layers]), Fixture.read(run, last));
                 close("projected", Ops.floats(projected), Fixture.read(run, cls));
             }
         }
+    }
+
+    private static float[] normalized(float[] nhwc, Manifest.Encoder encoder) {
+        float[] out = new float[nhwc.length];
+        for (int i = 0; i < out.length; i++) {
+            out[i] = (float)
+                    ((nhwc[i] - encoder.mean().get(i % 3)) / encoder.std().get(i % 3));
+        }
+        return out;
     }
 
     private static float[] nhwc(Tensor x) {

@@ -78,7 +78,7 @@ class TrainerTest {
         List<JsonNode> alone = steps.stream().filter(step -> step.has("mlp")).toList();
         falls(alone, 0.95, "loss", "embedding", "attention", "mlp");
         falls(alone, 0.99, "head", "text");
-        falls(train(SmallRun.neck(40), small), 0.95, "loss", "entry", "tokens", "last", "class");
+        falls(train(SmallRun.neck(40), small), 0.95, "loss", "entry", "tokens", "last", "class.relative");
 
         TrainedForward.agrees(small, folder);
         TrainedRate.agrees(small, folder);

@@ -1,0 +1,323 @@
+package org.comneck.train;
+
+import java.nio.file.Path;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.SplittableRandom;
+import org.bytedeco.pytorch.NoGradGuard;
+import org.bytedeco.pytorch.Tensor;
+import org.bytedeco.pytorch.global.torch.ScalarType;
+import org.comneck.UsageException;
+import org.comneck.model.Manifest;
+import org.comneck.model.SafetensorsFile;
+
+/**
+ * Trains the neck, and with it the codec, through a frozen encoder, by the {@link SurrogateLoss}; every photo at a random quality. The
+ * published settings:
+ *
+ * <pre>
+ *   d1   codec frozen      surrogate
+ *   d2   codec trained     bits per pixel + lambda (weight.reconstruction 255^2 MSE + weight.surrogate surrogate)
+ *   d3   codec trained     bits per pixel + lambda  weight.surrogate surrogate
+ * </pre>
+ *
+ * lambda is that of the photo's quality. A photo's loss in d2 and d3 is divided by the root of lambda (1 at the middle quality): that moves no
+ * quality's optimum, and without it the finest quality would drown the others.
+ */
+final class SurrogateStage implements Stage {
+    private static final double PEAK_SQUARED = 255 * 255;
+
+    private final Recipe recipe;
+    private final Photos photos;
+    private final PhotoBatches batches;
+    private final int batch;
+    private final long seed;
+    private final int grid;
+    private final Setting setting;
+    private final Schedule schedule;
+    private final Parameters parameters;
+    private final CodecNetwork codec;
+    private final NeckNetwork neck;
+    private final SurrogateLoss loss;
+    private final PhotoLabels labels;
+    private final SurrogateMeasure measure;
+
+    /** What is trained besides the neck. */
+    enum Setting {
+        D1(false, false),
+        D2(true, true),
+        D3(true, false);
+
+        private final boolean codec;
+        private final boolean reconstruction;
+
+        Setting(boolean codec, boolean reconstruction) {
+            this.codec = codec;
+            this.reconstruction = reconstruction;
+        }
+
+        static Setting of(Recipe recipe) {
+            String word = recipe.has("setting") ? recipe.word("setting") : "d1";
+            return switch (word) {
+                case "d1" -> D1;
+                case "d2" -> D2;
+                case "d3" -> D3;
+                default ->
+                    throw new UsageException(
+                            "recipe " + recipe.name() + ": setting '" + word + "' is unknown; known: d1, d2, d3");
+            };
+        }
+    }
+
+    SurrogateStage(Recipe recipe, Path data, Path runFolder) {
+        this.recipe = recipe;
+        this.photos = Photos.training(recipe, data);
+        this.batches = new PhotoBatches(recipe, photos, Photos.randomViews(recipe));
+        this.batch = recipe.integer("batch");
+        this.seed = recipe.integer("seed", 1);
+        this.setting = Setting.of(recipe);
+        ScalarType type = recipe.has("precision") && recipe.word("precision").equals("bf16") ? Ops.BF16 : Ops.F32;
+        try (ModelParts parts = ModelParts.of(recipe, data, runFolder)) {
+            Manifest manifest = parts.manifest();
+            Manifest.Neck shape = neck(recipe, parts);
+            CodecNetwork.Size size = parts.codecSize(recipe);
+            this.grid = grid(manifest);
+            if (setting.codec && size.lambdas().stream().anyMatch(lambda -> lambda <= 0)) {
+                throw new UsageException("recipe " + recipe.name() + ": " + parts.source()
+                        + " does not say what its codec was trained for; set codec.lambdas");
+            }
+            this.parameters = parameters(recipe, parts);
+            Parameters codecWeights = setting.codec ? parameters : parts.frozenCodec(size);
+            this.codec = new CodecNetwork(size, codecWeights, type);
+            this.neck = new NeckNetwork(parameters, shape.heads(), blocks(recipe, parts), type);
+            FrozenEncoder encoder = new FrozenEncoder(parts.source(), manifest.encoder(), parts.tensors(), type);
+            Tensor texts = texts(recipe, data, parts, encoder);
+            List<Manifest.Label> list = recipe.has("labels")
+                    ? EncoderStage.labels(Photos.resolve(data, recipe.word("labels")))
+                    : manifest.labels();
+            boolean classes = !list.isEmpty() && (texts != null || encoder.hasHead() && !encoder.hasProjection());
+            if (classes && texts != null && texts.size(0) != list.size()) {
+                throw new UsageException("recipe " + recipe.name() + ": " + texts.size(0) + " label embeddings, but "
+                        + list.size() + " labels");
+            }
+            this.labels = new PhotoLabels(classes ? list : List.of());
+            Schedule wanted = Schedule.of(recipe, Set.copyOf(SurrogateLoss.TERMS));
+            this.schedule = classes ? wanted : wanted.without("entropy").without("soft");
+            this.loss = new SurrogateLoss(
+                    encoder, texts, shape.entry(), layer(recipe, manifest, shape), recipe.integer("post.norms", 1));
+            this.measure = new SurrogateMeasure(
+                    Photos.heldOut(recipe, data),
+                    classes ? labels : null,
+                    new CodecNetwork(size, codecWeights, Ops.F32),
+                    neck,
+                    loss,
+                    grid);
+        }
+    }
+
+    /** Latents on a side of the prepared photo, and patches of the encoder. */
+    private static int grid(Manifest manifest) {
+        return manifest.preprocessing().size() / 16;
+    }
+
+    /** Number of blocks before the patch tokens that count; {@code tokens.layer} is counted as on the command line, -2 by default. */
+    private static int layer(Recipe recipe, Manifest manifest, Manifest.Neck neck) {
+        int layer = recipe.integer("tokens.layer", manifest.tokens().layer());
+        int blocks = layer < 0 ? manifest.encoder().layers() + 1 + layer : layer;
+        if (blocks < neck.entry() || blocks > manifest.encoder().layers()) {
+            throw new UsageException("recipe " + recipe.name() + ": tokens.layer " + layer + " is not between entry "
+                    + neck.entry() + " and the last of " + manifest.encoder().layers() + " blocks");
+        }
+        return blocks;
+    }
+
+    /** The neck's place and heads: those of the model's neck, or the recipe's for a fresh one. */
+    static Manifest.Neck neck(Recipe recipe, ModelParts parts) {
+        return fresh(recipe, parts)
+                ? new Manifest.Neck(recipe.integer("neck.entry"), recipe.integer("neck.heads"))
+                : parts.manifest().neck();
+    }
+
+    private static boolean fresh(Recipe recipe, ModelParts parts) {
+        return parts.manifest().neck() == null
+                || recipe.has("neck") && recipe.word("neck").equals("fresh");
+    }
+
+    private static int blocks(Recipe recipe, ModelParts parts) {
+        int blocks = 1;
+        while (!fresh(recipe, parts)
+                && parts.tensors().containsKey("transformer.resblocks." + blocks + ".ln_1.weight")) {
+            blocks++;
+        }
+        return blocks;
+    }
+
+    /** What a recipe trains, as it is before the first step. */
+    static Parameters parameters(Recipe recipe, ModelParts parts) {
+        Parameters w = new Parameters(recipe.integer("seed", 1));
+        CodecNetwork.Size size = parts.codecSize(recipe);
+        if (Setting.of(recipe).codec) {
+            parts.declareCodec(size, w);
+            double rate = recipe.number("rate.codec", 1);
+            w.slots().keySet().forEach(name -> w.rate(name, rate));
+        }
+        int side = grid(parts.manifest());
+        int width = parts.manifest().encoder().width();
+        NeckNetwork.declare(size.m(), width, side * side + 1, blocks(recipe, parts), w);
+        if (!fresh(recipe, parts)) {
+            parts.neck().forEach(w::start);
+        }
+        return w.build();
+    }
+
+    /** Label embeddings of unit length: of a file, or the model's own. */
+    private static Tensor texts(Recipe recipe, Path data, ModelParts parts, FrozenEncoder encoder) {
+        if (!encoder.hasProjection() && !recipe.has("texts")) {
+            return null;
+        }
+        int projection = Math.max(parts.manifest().encoder().projection(), 0);
+        if (!recipe.has("texts")) {
+            org.comneck.tensor.Tensor own = parts.tensors().get("labels.embeddings");
+            return own == null
+                    ? null
+                    : Ops.unit(Ops.of(own.toFloats(), own.shape().toArray()));
+        }
+        Path file = Photos.resolve(data, recipe.word("texts"));
+        int width = projection > 0 ? projection : encoder.width();
+        try (SafetensorsFile source = SafetensorsFile.open(file)) {
+            for (org.comneck.tensor.Tensor tensor : source.tensors().values()) {
+                if (tensor.shape().rank() == 2 && tensor.shape().size(1) == width) {
+                    return Ops.unit(Ops.of(tensor.toFloats(), tensor.shape().toArray()));
+                }
+            }
+        }
+        throw new UsageException(file + ": has no tensor [labels," + width + "]");
+    }
+
+    @Override
+    public Parameters parameters() {
+        return parameters;
+    }
+
+    @Override
+    public Photos photos() {
+        return photos;
+    }
+
+    @Override
+    public int batch() {
+        return batch;
+    }
+
+    @Override
+    public void close() {
+        batches.close();
+    }
+
+    /** A tenth after the milestone, as published, or along a cosine. */
+    @Override
+    public double rate(double progress) {
+        return recipe.has("milestone")
+                ? progress < Schedule.fraction(recipe.word("milestone")) ? 1 : 0.1
+                : Stage.cosine(progress, recipe.number("rate.final", 0.01));
+    }
+
+    @Override
+    public Map<String, Double> step(long index, double progress) {
+        SplittableRandom random = new SplittableRandom(seed * 0x632BE59BD9B4E019L + index);
+        boolean small = recipe.has("small.image") && progress < recipe.number("small.until", 0.8);
+        int count = small ? recipe.integer("small.batch") : batch;
+        int side = small ? recipe.integer("small.image") : 16 * grid;
+        PhotoBatches.Batch chosen = batches.get(index, count, side);
+        long[] qualities = new long[count];
+        long[] rows = new long[count];
+        for (int i = 0; i < count; i++) {
+            qualities[i] = random.nextInt(codec.size().lambdas().size());
+            rows[i] = labels.row(photos.file(chosen.photos()[i]));
+        }
+        Tensor pixels = chosen.tensor();
+        Tensor quality = Ops.of(qualities, count);
+        Schedule.Phase phase = schedule.at(progress);
+        Set<String> terms = phase.weights().keySet();
+        SurrogateLoss.Seen wanted;
+        CodecNetwork.Result coded = null;
+        NoGradGuard guard = new NoGradGuard();
+        try {
+            wanted = loss.uncompressed(pixels, side / 16, terms);
+            if (!setting.codec) {
+                coded = codec.run(pixels, quality, false, false);
+            }
+        } finally {
+            guard.close();
+        }
+        if (setting.codec) {
+            coded = codec.run(pixels, quality, true, setting.reconstruction);
+        }
+        float[] importance = new float[count];
+        float[] lambdas = new float[count];
+        double middle = CodecNetwork.middle(codec.size());
+        for (int i = 0; i < count; i++) {
+            double lambda = codec.size().lambdas().get((int) qualities[i]);
+            lambdas[i] = (float) lambda;
+            importance[i] = setting.codec ? (float) Math.sqrt(middle / lambda) : 1f;
+        }
+        Tensor weight = Ops.scaled(Ops.of(importance, count), 1.0 / count);
+        Tensor lambda = Ops.of(lambdas, count);
+        double factor = recipe.number("weight.surrogate", 1);
+        Tensor each = Ops.scaled(setting.codec ? weight.mul(lambda) : weight, factor);
+
+        Map<String, Double> values = new LinkedHashMap<>();
+        Tensor tokens = neck.run(coded.yHat());
+        SurrogateLoss.Weighted weighted = seen -> {
+            Tensor sum = null;
+            for (Map.Entry<String, Tensor> term :
+                    loss.terms(seen, wanted, Ops.of(rows, count), terms).entrySet()) {
+                values.put(term.getKey(), Ops.value(term.getValue().mean()));
+                Tensor part = Ops.scaled(
+                        term.getValue().mul(each).sum(), phase.weights().get(term.getKey()));
+                sum = sum == null ? part : sum.add(part);
+            }
+            return sum;
+        };
+        Tensor total = recipe.flag("recompute", false)
+                ? loss.recomputed(tokens, terms, weighted)
+                : weighted.of(loss.compressed(tokens, terms));
+        if (setting.codec) {
+            Tensor rate = Ops.scaled(coded.bits(), 1.0 / (side * side));
+            values.put("bpp", Ops.value(rate.mean()));
+            total = total.add(rate.mul(weight).sum());
+            if (setting.reconstruction) {
+                Tensor error = Ops.meanOver(coded.xHat().sub(pixels).square(), false, 1, 2, 3);
+                values.put("psnr", -10 * Math.log10(Ops.value(error.mean())));
+                values.put("reconstruction", Ops.value(error.mean()) * PEAK_SQUARED);
+                total = total.add(Ops.scaled(
+                        error.mul(lambda).mul(weight).sum(), PEAK_SQUARED * recipe.number("weight.reconstruction", 1)));
+            }
+        }
+        double value = Ops.value(total);
+        if (setting.codec) {
+            Tensor auxiliary = codec.auxiliaryLoss();
+            values.put("auxiliary", Ops.value(auxiliary));
+            total = total.add(auxiliary);
+        }
+        total.backward();
+        Map<String, Double> out = new LinkedHashMap<>();
+        out.put("loss", value);
+        out.putAll(values);
+        return out;
+    }
+
+    @Override
+    public Map<String, Double> evaluate(boolean thorough) {
+        NoGradGuard guard = new NoGradGuard();
+        parameters.useAverage(true);
+        try {
+            return measure.figures(thorough);
+        } finally {
+            parameters.useAverage(false);
+            guard.close();
+        }
+    }
+}
