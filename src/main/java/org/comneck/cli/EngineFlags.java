@@ -33,7 +33,15 @@ final class EngineFlags {
     private Precision precision = EngineOptions.DEFAULT.precision();
 
     NativeEngine open() {
-        EngineOptions options = new EngineOptions(backend, threads, precision);
-        return model == null ? NativeEngine.openDefault(options) : NativeEngine.open(model, options);
+        return model == null ? NativeEngine.openDefault(options()) : NativeEngine.open(model, options());
+    }
+
+    EngineOptions options() {
+        return new EngineOptions(backend, threads, precision);
+    }
+
+    /** The model file, or null. */
+    Path model() {
+        return model;
     }
 }

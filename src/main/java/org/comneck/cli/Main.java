@@ -10,6 +10,8 @@ import java.io.PrintStream;
 import java.io.PrintWriter;
 import java.nio.charset.StandardCharsets;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.concurrent.atomic.AtomicReference;
+import java.util.function.IntSupplier;
 import org.comneck.DamagedDataException;
 import org.comneck.UsageException;
 import picocli.CommandLine;
@@ -33,6 +35,7 @@ import picocli.CommandLine.ScopeType;
             ClassifyCommand.class,
             InfoCommand.class,
             ImportCommand.class,
+            ServeCommand.class,
             BenchCommand.class,
             TrainCommand.class
         },
@@ -60,6 +63,14 @@ public final class Main implements Runnable {
         this.streams = streams;
     }
 
+    /** What SIGTERM and Ctrl-C call instead of ending the process: it returns the exit status. */
+    private static final AtomicReference<IntSupplier> STOP = new AtomicReference<>();
+
+    /** From now on SIGTERM and Ctrl-C mean this. */
+    static void onStop(IntSupplier stop) {
+        STOP.set(stop);
+    }
+
     /** Where a verb reads and writes what is {@code -}, and prints. */
     record Streams(InputStream in, OutputStream bytes, PrintStream out, PrintStream err) {}
 
@@ -67,6 +78,11 @@ public final class Main implements Runnable {
     public static void main(String[] arguments) {
         AtomicBoolean ended = new AtomicBoolean();
         Runtime.getRuntime().addShutdownHook(new Thread(() -> {
+            IntSupplier stop = STOP.get();
+            if (stop != null) {
+                // Status 143 is what the JVM would end with, whatever was done here.
+                Runtime.getRuntime().halt(stop.getAsInt());
+            }
             if (!ended.get()) {
                 System.err.println("comneck: interrupted");
             }

@@ -64,60 +64,63 @@ public final class TokenWriter {
             ElementType type,
             Map<String, String> metadata)
             throws IOException {
-        check(format, type);
-        switch (format) {
-            case NPY -> out.write(npyHeader(tensor.shape(), type));
-            case SAFETENSORS -> {
-                Map<String, Tensor> one = new LinkedHashMap<>();
-                one.put(name, tensor);
-                writeSafetensors(out, one, type, metadata);
-                return;
-            }
-            case BIN -> {}
-        }
+        out.write(header(format, name, tensor.shape(), type, metadata));
         elements(out, tensor, type);
+    }
+
+    /**
+     * What stands before the elements in a file of one tensor; nothing for {@link TokenFormat#BIN}.
+     *
+     * @throws UsageException when the format cannot hold the type
+     */
+    public static byte[] header(
+            TokenFormat format, String name, Shape shape, ElementType type, Map<String, String> metadata) {
+        check(format, type);
+        return switch (format) {
+            case NPY -> npyHeader(shape, type);
+            case SAFETENSORS -> safetensorsHeader(Map.of(name, new Declared(type, shape)), metadata);
+            case BIN -> new byte[0];
+        };
     }
 
     /** Several tensors in one safetensors file, in this order. */
     public static void writeSafetensors(OutputStream out, Map<String, Tensor> tensors, Map<String, String> metadata)
             throws IOException {
-        writeSafetensors(out, tensors, null, metadata);
+        Map<String, Declared> declared = new LinkedHashMap<>();
+        tensors.forEach((name, tensor) -> declared.put(name, new Declared(tensor.type(), tensor.shape())));
+        out.write(safetensorsHeader(declared, metadata));
+        for (Tensor tensor : tensors.values()) {
+            elements(out, tensor, tensor.type());
+        }
     }
 
-    /** @param type of all tensors, or null for each one's own */
-    private static void writeSafetensors(
-            OutputStream out, Map<String, Tensor> tensors, ElementType type, Map<String, String> metadata)
-            throws IOException {
+    private record Declared(ElementType type, Shape shape) {}
+
+    /** Length of the text, the text padded with spaces to a multiple of 64 with it. */
+    private static byte[] safetensorsHeader(Map<String, Declared> tensors, Map<String, String> metadata) {
         ObjectNode root = new JsonMapper().createObjectNode();
         if (!metadata.isEmpty()) {
             ObjectNode texts = root.putObject("__metadata__");
             metadata.forEach(texts::put);
         }
         long at = 0;
-        for (Map.Entry<String, Tensor> entry : tensors.entrySet()) {
-            Tensor tensor = entry.getValue();
-            ElementType stored = type == null ? tensor.type() : type;
-            ObjectNode node = root.putObject(entry.getKey()).put("dtype", stored.name());
-            for (long size : tensor.shape().toArray()) {
+        for (Map.Entry<String, Declared> entry : tensors.entrySet()) {
+            Declared tensor = entry.getValue();
+            ObjectNode node = root.putObject(entry.getKey()).put("dtype", tensor.type.name());
+            for (long size : tensor.shape.toArray()) {
                 node.withArray("/shape").add(size);
             }
             node.withArray("/shape");
-            long end = at + tensor.shape().elements() * stored.bytes();
+            long end = at + tensor.shape.elements() * tensor.type.bytes();
             node.putArray("data_offsets").add(at).add(end);
             at = end;
         }
         byte[] json = root.toString().getBytes(StandardCharsets.UTF_8);
-        int padded = Math.ceilDiv(8 + json.length, ALIGNMENT_BYTES) * ALIGNMENT_BYTES - 8;
-        byte[] header = Arrays.copyOf(json, padded);
-        Arrays.fill(header, json.length, padded, (byte) ' ');
-        out.write(ByteBuffer.allocate(8)
-                .order(ByteOrder.LITTLE_ENDIAN)
-                .putLong(padded)
-                .array());
-        out.write(header);
-        for (Tensor tensor : tensors.values()) {
-            elements(out, tensor, type == null ? tensor.type() : type);
-        }
+        int padded = Math.ceilDiv(8 + json.length, ALIGNMENT_BYTES) * ALIGNMENT_BYTES;
+        ByteBuffer header = ByteBuffer.allocate(padded).order(ByteOrder.LITTLE_ENDIAN);
+        header.putLong(padded - 8L).put(json);
+        Arrays.fill(header.array(), header.position(), padded, (byte) ' ');
+        return header.array();
     }
 
     /** Magic, version 1.0, length of the text, the text padded with spaces to a multiple of 64. */

@@ -81,6 +81,9 @@ public final class ComneckServer implements AutoCloseable {
 
     private static List<Endpoint> endpoints(Core core) {
         List<Endpoint> endpoints = new ArrayList<>();
+        if (core.options().httpPort() >= 0) {
+            endpoints.add(new HttpEndpoint(core));
+        }
         return endpoints;
     }
 

@@ -6,7 +6,13 @@ import io.netty.channel.ChannelHandlerContext;
 import io.netty.channel.ChannelInboundHandlerAdapter;
 import io.netty.channel.group.ChannelGroup;
 import io.netty.channel.group.DefaultChannelGroup;
+import io.netty.util.concurrent.DefaultThreadFactory;
 import io.netty.util.concurrent.GlobalEventExecutor;
+import java.util.concurrent.ArrayBlockingQueue;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.ThreadPoolExecutor;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicLong;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -14,11 +20,21 @@ import org.slf4j.LoggerFactory;
 final class Core {
     private static final Logger LOG = LoggerFactory.getLogger(Core.class);
 
+    private static final int WORKER_QUEUE = 256;
+
     private final ServerOptions options;
     private final Models models;
     private final Metrics metrics;
     private final Scheduler scheduler;
     private final ChannelGroup connections = new DefaultChannelGroup(GlobalEventExecutor.INSTANCE);
+    private final AtomicLong receiving = new AtomicLong();
+    private final ExecutorService worker = new ThreadPoolExecutor(
+            1,
+            1,
+            0,
+            TimeUnit.SECONDS,
+            new ArrayBlockingQueue<>(WORKER_QUEUE),
+            new DefaultThreadFactory("comneck-worker", true));
     private volatile boolean ready;
     private volatile boolean draining;
 
@@ -27,6 +43,8 @@ final class Core {
         this.models = models;
         this.metrics = metrics;
         this.scheduler = scheduler;
+        metrics.gauge("comneck_receiving_bytes", "Bytes of bodies that are being received.", receiving::get);
+        metrics.gauge("comneck_connections", "Open connections.", connections::size);
         metrics.gauge("comneck_ready", "1 when the server takes requests.", () -> ready ? 1 : 0);
     }
 
@@ -70,6 +88,29 @@ final class Core {
 
     void startDraining() {
         draining = true;
+    }
+
+    /**
+     * Takes a part of the memory for bodies that are being received.
+     *
+     * @return false when all of it is taken: the request must be refused
+     */
+    boolean reserve(int bytes) {
+        if (receiving.addAndGet(bytes) <= options.batching().queueBytes()) {
+            return true;
+        }
+        receiving.addAndGet(-bytes);
+        return false;
+    }
+
+    /** Gives back what {@link #reserve} took. */
+    void unreserve(long bytes) {
+        receiving.addAndGet(-bytes);
+    }
+
+    /** Small work that must not run on an event loop: reading JSON, loading models. Refuses when there is too much of it. */
+    ExecutorService worker() {
+        return worker;
     }
 
     /** The first handler of every connection: counts it, refuses it when there are too many, sets its water marks. */

@@ -217,9 +217,14 @@ public final class Scheduler implements AutoCloseable {
 
     private Submission.Refused refuse(TokenRequest request, Reason reason, String message) {
         request.body().release();
-        refusals.get(reason).add(1);
+        countRefusal(reason);
         LOG.debug("{} refused: {}", request.id(), reason);
         return new Submission.Refused(reason, message, reason.retryable() ? RETRY_SECONDS : 0);
+    }
+
+    /** Counts a request that a connection refused before it came here. */
+    void countRefusal(Reason reason) {
+        refusals.get(reason).add(1);
     }
 
     // ---------------------------------------------------------------- threads
