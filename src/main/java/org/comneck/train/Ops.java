@@ -76,7 +76,8 @@ final class Ops {
 
     /** At least F32: sums and residuals are kept so. F64 stays what it is. */
     static Tensor wide(Tensor x) {
-        ScalarType type = x.scalar_type();
+        // The preset answers with a new object each time: without intern no comparison holds.
+        ScalarType type = x.scalar_type().intern();
         return type == BF16 || type == ScalarType.Half ? x.to(F32) : x;
     }
 
