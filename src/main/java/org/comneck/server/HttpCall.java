@@ -206,6 +206,12 @@ final class HttpCall {
         fail(reason, message);
     }
 
+    /** A bug of ours. */
+    void internal(Throwable error) {
+        LOG.error("{}: internal error", id, error);
+        fail(Reason.INTERNAL, "internal error, see the server's log for " + id);
+    }
+
     private void refuse(Reason reason, String message, int retryAfterSeconds) {
         ObjectNode json = JSON.createObjectNode();
         if (path.startsWith("/v2")) {

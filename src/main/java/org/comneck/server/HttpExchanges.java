@@ -355,8 +355,7 @@ final class HttpExchanges extends ChannelInboundHandlerAdapter {
         } catch (UsageException e) {
             whole.reject(Reason.BAD_REQUEST, e.getMessage());
         } catch (RuntimeException e) {
-            LOG.error("{}: internal error", whole.id(), e);
-            whole.fail(Reason.INTERNAL, "internal error, see the server's log for " + whole.id());
+            whole.internal(e);
         } finally {
             whole.takeBody().release();
         }

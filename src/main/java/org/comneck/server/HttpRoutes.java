@@ -27,7 +27,7 @@ final class HttpRoutes {
 
     HttpRoutes(Core core) {
         this.core = core;
-        this.apis = List.of(new TokensApi(core), new Pages(core));
+        this.apis = List.of(new TokensApi(core), new InferenceApi(core), new Pages(core));
     }
 
     /** Counts an answer. */

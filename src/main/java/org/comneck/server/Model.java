@@ -10,6 +10,7 @@ final class Model {
     private final NativeEngine engine; // null in tests of the scheduler alone
     private int users = 1; // the registry is the first
     private boolean unloaded;
+    private final Statistics statistics = new Statistics();
 
     Model(String name, String version, NativeEngine engine) {
         this.name = name;
@@ -23,6 +24,10 @@ final class Model {
 
     String version() {
         return version;
+    }
+
+    Statistics statistics() {
+        return statistics;
     }
 
     NativeEngine engine() {

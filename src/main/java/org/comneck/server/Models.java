@@ -170,12 +170,18 @@ public final class Models implements AutoCloseable {
         return versions == null ? List.of() : List.copyOf(versions.keySet());
     }
 
+    /** All loaded models. */
+    public List<Entry> loaded() {
+        List<Entry> out = new ArrayList<>();
+        table.forEach(
+                (name, versions) -> versions.keySet().forEach(version -> out.add(new Entry(name, version, true))));
+        return out;
+    }
+
     /** All loaded models, and those of the folder that are not. */
     public List<Entry> entries() {
-        List<Entry> out = new ArrayList<>();
+        List<Entry> out = new ArrayList<>(loaded());
         Map<String, NavigableMap<String, Model>> loaded = table;
-        loaded.forEach(
-                (name, versions) -> versions.keySet().forEach(version -> out.add(new Entry(name, version, true))));
         if (folder != null) {
             scan().forEach((name, versions) -> versions.keySet().stream()
                     .filter(version ->

@@ -301,6 +301,7 @@ public final class Scheduler implements AutoCloseable {
                 continue;
             }
             batchSizes.record(wanted.size());
+            wanted.getFirst().model().statistics().executed();
             long start = System.nanoTime();
             try {
                 compute.compute(wanted);

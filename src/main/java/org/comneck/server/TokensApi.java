@@ -29,6 +29,7 @@ final class TokensApi implements HttpRoutes.Api {
     private static final List<String> OF_TOKENS = List.of("layer", "tokens", "post_ln", "proj", "dtype", "format");
     private static final int CLASSES = 5;
     private static final int MAX_CLASSES = 1000;
+    static final ElementType[] TYPES_OF_TOKENS = {ElementType.F32, ElementType.F16, ElementType.BF16};
     private static final String ANY = "*/*";
     private static final Map<String, TokenFormat> TYPES = Map.of(
             "application/octet-stream",
@@ -70,7 +71,7 @@ final class TokensApi implements HttpRoutes.Api {
 
     private static void tokens(HttpCall call) {
         call.onlyParameters(all(EVERYWHERE, OF_PHOTOS, OF_TOKENS));
-        TokenChoice choice = choice(call);
+        TokenChoice choice = choice(call, TokenChoice.DEFAULT.type());
         TokenFormat format = format(call);
         if (format == null) {
             call.reject(
@@ -202,7 +203,7 @@ final class TokensApi implements HttpRoutes.Api {
         return call.begunNanos() + TimeUnit.MILLISECONDS.toNanos(number(text, "timeout_ms", 1, 86_400_000));
     }
 
-    private static TokenChoice choice(HttpCall call) {
+    static TokenChoice choice(HttpCall call, ElementType otherwise) {
         String layer = call.parameter("layer");
         String proj = call.parameter("proj");
         return new TokenChoice(
@@ -210,11 +211,7 @@ final class TokensApi implements HttpRoutes.Api {
                 named(call, "tokens", VisionEncoder.Tokens.values(), null),
                 named(call, "post_ln", VisionEncoder.PostNorm.values(), null),
                 proj == null ? null : flag(call, "proj", false),
-                named(
-                        call,
-                        "dtype",
-                        new ElementType[] {ElementType.F32, ElementType.F16, ElementType.BF16},
-                        TokenChoice.DEFAULT.type()));
+                named(call, "dtype", TYPES_OF_TOKENS, otherwise));
     }
 
     /** What {@code ?format=} or {@code Accept} say; null when we have none of what is accepted. */

@@ -91,10 +91,12 @@ final class Work implements Submission.Accepted {
         }
         request.body().release();
         photo = null;
-        scheduler.answered(this, answer);
         long now = System.nanoTime();
         long begun = started == 0 ? now : started;
-        scheduler.deliver(responder, answer, new Responder.Timing(begun - submitted, now - submitted));
+        Responder.Timing timing = new Responder.Timing(begun - submitted, now - submitted);
+        model.statistics().answered(!(answer instanceof Answer.Failure), timing);
+        scheduler.answered(this, answer);
+        scheduler.deliver(responder, answer, timing);
     }
 
     @Override
