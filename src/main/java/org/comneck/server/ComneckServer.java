@@ -84,6 +84,9 @@ public final class ComneckServer implements AutoCloseable {
         if (core.options().httpPort() >= 0) {
             endpoints.add(new HttpEndpoint(core));
         }
+        if (core.options().tcpPort() >= 0) {
+            endpoints.add(new TcpEndpoint(core));
+        }
         return endpoints;
     }
 

@@ -178,6 +178,13 @@ public final class Models implements AutoCloseable {
         return out;
     }
 
+    /** The loaded models themselves; they may be unloaded at any time. */
+    List<Model> current() {
+        return table.values().stream()
+                .flatMap(versions -> versions.values().stream())
+                .toList();
+    }
+
     /** All loaded models, and those of the folder that are not. */
     public List<Entry> entries() {
         List<Entry> out = new ArrayList<>(loaded());
