@@ -38,6 +38,13 @@ final class ServeCommand implements Callable<Integer> {
     private int port = DEFAULT.httpPort();
 
     @Option(
+            names = "--tcp-port",
+            paramLabel = "N",
+            description =
+                    "Port of the binary protocol (docs/protocol.md); 0 is any free one, -1 none; default ${DEFAULT-VALUE}.")
+    private int tcpPort = DEFAULT.tcpPort();
+
+    @Option(
             names = "--models",
             paramLabel = "FOLDER",
             description = "Folder of models, name/version/model.safetensors, instead of one --model.")
@@ -117,7 +124,7 @@ final class ServeCommand implements Callable<Integer> {
             throw new UsageException("--model is one file and --models a folder: give one of them");
         }
         ServerOptions options = DEFAULT.withHost(host)
-                .withPorts(port, -1)
+                .withPorts(port, tcpPort)
                 .withBatching(Batching.DEFAULT
                         .withImages(batch)
                         .withDelayMicros(batchDelay)
@@ -135,6 +142,9 @@ final class ServeCommand implements Callable<Integer> {
         Main.Streams streams = Main.streams(spec);
         String url = "http://" + (host.contains(":") ? "[" + host + "]" : host) + ":" + server.httpPort();
         streams.out().println(String.format(Locale.ROOT, "comneck: serving %s at %s", loaded.defaultName(), url));
+        if (tcpPort >= 0) {
+            streams.out().println("comneck: binary protocol at " + host + ":" + server.tcpPort());
+        }
         streams.out().println("try: curl --data-binary @docs/photo.jpg '" + url + "/v1/tokens?format=npy' -o t.npy");
         streams.out().flush();
         Main.onStop(() -> server.drain() ? ExitStatus.OK : ExitStatus.INTERNAL);
