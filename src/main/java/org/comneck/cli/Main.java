@@ -37,6 +37,7 @@ import picocli.CommandLine.ScopeType;
             ImportCommand.class,
             ServeCommand.class,
             BenchCommand.class,
+            EvalCommand.class,
             TrainCommand.class
         },
         footerHeading = "%nExit status:%n",

@@ -120,7 +120,12 @@ public final class NativeEngine implements AutoCloseable {
         }
     }
 
-    private static Backend backend(EngineOptions options) {
+    /**
+     * The backend that options name, for callers who record runs of their own. The caller closes it.
+     *
+     * @throws UsageException when this machine or build lacks it
+     */
+    public static Backend backend(EngineOptions options) {
         int threads = options.threads() > 0
                 ? options.threads()
                 : Math.min(Runtime.getRuntime().availableProcessors(), 256);
