@@ -44,7 +44,8 @@ final class Progress implements AutoCloseable {
                 .setConsumer(new ConsoleProgressBarConsumer(System.err));
     }
 
-    private static boolean visible() {
+    /** Whether somebody sits before it. */
+    static boolean visible() {
         return System.console() != null && System.console().isTerminal();
     }
 

@@ -46,6 +46,12 @@ final class TrainCommand implements Callable<Integer> {
                     "Another value for a key of the recipe, of all its stages that know the key; STAGE.KEY=VALUE for one.")
     private List<String> settings = List.of();
 
+    @Option(
+            names = "--plot",
+            paramLabel = "FOLDER",
+            description = "Do not train: draw the curves of a run folder anew.")
+    private Path plot;
+
     @Option(names = "--list", description = "List the built-in recipes.")
     private boolean list;
 
@@ -73,21 +79,25 @@ final class TrainCommand implements Callable<Integer> {
             print(Main.streams(spec).out());
             return ExitStatus.OK;
         }
+        if (plot != null) {
+            Trainer.plot(plot).forEach(Main.streams(spec).out()::println);
+            return ExitStatus.OK;
+        }
         require(recipe, "--recipe=NAME|FILE");
         require(data, "--data=DIR");
         require(out, "--out=FOLDER");
         if (!Files.isDirectory(data)) {
             throw new UsageException(data + " is no folder");
         }
-        try {
+        try (Lines lines = new Lines(System.err)) {
             Recipe loaded = Recipe.load(recipe).with(settings);
             loaded.check();
             if (export != null) {
                 Trainer.export(loaded, data, out, export);
             } else if (measure) {
-                Trainer.measure(loaded, data, out, new Lines(System.err));
+                Trainer.measure(loaded, data, out, lines);
             } else {
-                Trainer.run(loaded, data, out, resume, new Lines(System.err));
+                Trainer.run(loaded, data, out, resume, lines);
             }
             return ExitStatus.OK;
         } catch (NoClassDefFoundError | UnsatisfiedLinkError e) {
@@ -116,11 +126,14 @@ final class TrainCommand implements Callable<Integer> {
         }
     }
 
-    /** One line that is rewritten while training goes on; one of its own for everything else. */
-    private static final class Lines implements Trainer.Listener {
+    /** A bar that is rewritten while training goes on, or lines now and then where nobody sits before it; lines for everything else. */
+    private static final class Lines implements Trainer.Listener, AutoCloseable {
+        /** The bar's scale: a thousandth of the budget. */
+        private static final long WHOLE = 1000;
+
         private final PrintStream stream;
-        private final boolean terminal =
-                System.console() != null && System.console().isTerminal();
+        private Progress bar;
+        private String task = "";
         private long printed;
 
         Lines(PrintStream stream) {
@@ -136,17 +149,33 @@ final class TrainCommand implements Callable<Integer> {
                 double photosPerSecond,
                 double secondsLeft) {
             long now = System.nanoTime();
-            if (now - printed < (terminal ? PRINT_EVERY_NANOS : 30 * PRINT_EVERY_NANOS)) {
+            if (now - printed < (Progress.visible() ? PRINT_EVERY_NANOS : 30 * PRINT_EVERY_NANOS)) {
                 return;
             }
             printed = now;
             StringBuilder line = new StringBuilder(String.format(
-                    Locale.ROOT, "%s %5.1f %%  step %d  %.1f photos/s", stage, 100 * fraction, step, photosPerSecond));
-            line.append(
-                    String.format(Locale.ROOT, "  %d:%02d left ", (long) secondsLeft / 60, (long) secondsLeft % 60));
+                    Locale.ROOT, "step %d  %.1f photos/s  %s left ", step, photosPerSecond, time(secondsLeft)));
             terms.forEach((name, value) -> line.append(String.format(Locale.ROOT, " %s %.4g", name, value)));
-            stream.print(terminal ? "\r\u001B[K" + line : line + System.lineSeparator());
-            stream.flush();
+            if (Progress.visible()) {
+                if (bar == null || !task.equals(stage)) {
+                    close();
+                    bar = Progress.ofCount(stage, WHOLE);
+                    task = stage;
+                }
+                bar.to(line.toString(), (long) (WHOLE * fraction), WHOLE);
+            } else {
+                stream.println(String.format(Locale.ROOT, "%s %5.1f %%  %s", stage, 100 * fraction, line));
+            }
+        }
+
+        private static String time(double seconds) {
+            if (!Double.isFinite(seconds)) {
+                return "?";
+            }
+            long whole = (long) seconds;
+            return whole >= 3600
+                    ? String.format("%d:%02d:%02d", whole / 3600, whole / 60 % 60, whole % 60)
+                    : String.format("%d:%02d", whole / 60, whole % 60);
         }
 
         @Override
@@ -158,7 +187,16 @@ final class TrainCommand implements Callable<Integer> {
 
         @Override
         public void note(String text) {
-            stream.println(terminal ? "\r\u001B[K" + text : text);
+            close();
+            stream.println(text);
+        }
+
+        @Override
+        public void close() {
+            if (bar != null) {
+                bar.close();
+                bar = null;
+            }
         }
     }
 }

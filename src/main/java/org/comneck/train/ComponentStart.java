@@ -99,7 +99,7 @@ final class ComponentStart {
             long width = latents ? size.m() : size.n();
             long kept = Math.min(width, 4 * carried);
             Tensor basis = basis(states, kept).reshape(kept, carried, 2, 2);
-            Tensor kernel = torch.zeros(kept, carried, 5, 5);
+            Tensor kernel = Ops.zeros(kept, carried, 5, 5);
             kernel.narrow(2, 2, 2).narrow(3, 2, 2).copy_(basis);
             states.replaceAll(state -> Ops.conv(kernel, null, state, 2, 2));
 

@@ -315,7 +315,8 @@ final class ModelParts implements AutoCloseable {
                 tensor("entropy.factorized.medians").toFloats());
     }
 
-    private static Map<String, float[]> fitPrior(CodingTables tables, float[] medians) {
+    /** A prior whose probabilities are those of integer tables. */
+    static Map<String, float[]> fitPrior(CodingTables tables, float[] medians) {
         int n = tables.tables();
         float[] edges = new float[n * (FIT_BINS + 1)];
         float[] wanted = new float[n * FIT_BINS];

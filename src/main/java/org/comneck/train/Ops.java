@@ -21,9 +21,40 @@ final class Ops {
     static final ScalarType F32 = ScalarType.Float;
     static final ScalarType BF16 = ScalarType.BFloat16;
 
+    private static boolean cuda;
     private static UnaryOperator<Tensor> constants = UnaryOperator.identity();
 
     private Ops() {}
+
+    /** Loads LibTorch, sets its threads, and chooses the device where tensors are made. */
+    static void start(Recipe recipe) {
+        start(recipe.integer("threads", 2));
+        String word = recipe.has("device") ? recipe.word("device") : "auto";
+        switch (word) {
+            case "auto" -> cuda = torch.cuda_is_available();
+            case "cpu" -> cuda = false;
+            case "cuda" -> {
+                if (!torch.cuda_is_available()) {
+                    throw new UsageException(
+                            "recipe " + recipe.name() + ": device = cuda, but LibTorch finds no GPU: it needs a driver,"
+                                    + " and its GPU natives on the class path (docs/training.md, 'On a GPU'); device = cpu works everywhere");
+                }
+                cuda = true;
+            }
+            default ->
+                throw new UsageException(
+                        "recipe " + recipe.name() + ": device is auto, cpu or cuda, not '" + word + "'");
+        }
+    }
+
+    /** {@code cpu} or {@code cuda}. */
+    static String device() {
+        return cuda ? "cuda" : "cpu";
+    }
+
+    private static Tensor placed(Tensor made) {
+        return cuda ? made.cuda() : made;
+    }
 
     /** Loads LibTorch and sets its threads. OpenBLAS keeps its own number. */
     static void start(int threads) {
@@ -45,26 +76,26 @@ final class Ops {
     }
 
     static Tensor of(float[] values, long... shape) {
-        return Tensor.create(values, shape);
+        return placed(Tensor.create(values, shape));
     }
 
     static Tensor of(long[] values, long... shape) {
-        return Tensor.create(values, shape);
+        return placed(Tensor.create(values, shape));
     }
 
     static Tensor zeros(long... shape) {
-        return torch.zeros(shape);
+        return placed(torch.zeros(shape));
     }
 
     static float[] floats(Tensor x) {
-        Tensor flat = x.detach().to(F32).contiguous();
+        Tensor flat = x.detach().to(F32).cpu().contiguous();
         float[] out = new float[Math.toIntExact(flat.numel())];
         new FloatPointer(flat.data_ptr()).get(out);
         return out;
     }
 
     static long[] longs(Tensor x) {
-        Tensor flat = x.detach().contiguous();
+        Tensor flat = x.detach().cpu().contiguous();
         long[] out = new long[Math.toIntExact(flat.numel())];
         new LongPointer(flat.data_ptr()).get(out);
         return out;

@@ -1,15 +1,15 @@
 package org.comneck.train;
 
-import java.io.BufferedWriter;
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardOpenOption;
+import java.util.ArrayList;
 import java.util.LinkedHashMap;
-import java.util.Locale;
+import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CountDownLatch;
-import java.util.concurrent.TimeUnit;
+import java.util.stream.Collectors;
+import java.util.stream.Stream;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.global.torch;
 import org.comneck.UsageException;
@@ -21,11 +21,6 @@ import org.comneck.UsageException;
  * exported model. An interrupt (Ctrl-C) writes a checkpoint first.
  */
 public final class Trainer {
-    private static final String CHECKPOINT = "checkpoint.safetensors";
-    private static final String METRICS = "metrics.jsonl";
-    private static final String SKIPPED = "skipped-photos.txt";
-    private static final int SKIPPED_NAMED = 10;
-
     /** Told how training goes. Called from the training thread. */
     public interface Listener {
         /** Says nothing to nobody. */
@@ -75,7 +70,8 @@ public final class Trainer {
         Thread hook = new Thread(() -> {
             trainer.stop = true;
             try {
-                done.await(60, TimeUnit.SECONDS);
+                // However long a batch takes: what ends a process that waits here is kill -9.
+                done.await();
             } catch (InterruptedException e) {
                 Thread.currentThread().interrupt();
             }
@@ -115,7 +111,7 @@ public final class Trainer {
                 throw new UsageException(file + " does not exist; there is nothing to measure");
             }
             Checkpoint checkpoint = Checkpoint.read(file);
-            Ops.start(stage.integer("threads", 2));
+            Ops.start(stage);
             try (var _ = new PointerScope();
                     Stage trained = create(stage, data, runFolder)) {
                 checkpoint.restore(file, trained.parameters());
@@ -134,7 +130,7 @@ public final class Trainer {
     }
 
     static Path checkpoint(Path runFolder, String stage) {
-        return runFolder.resolve(stage).resolve(CHECKPOINT);
+        return runFolder.resolve(stage).resolve(RunFolder.CHECKPOINT);
     }
 
     private static Stage create(Recipe recipe, Path data, Path runFolder) {
@@ -150,35 +146,39 @@ public final class Trainer {
 
     private void stage(Recipe recipe, Path data, Path runFolder, boolean resume, Listener listener) {
         Path file = checkpoint(runFolder, recipe.name());
-        Path folder = file.getParent();
         boolean known = Files.exists(file);
         if (known && !resume) {
             throw new UsageException(
                     file + " exists: continue that run with --resume, or choose another folder with --out");
         }
-        try {
-            Files.createDirectories(folder);
-        } catch (IOException e) {
-            throw new UsageException(folder + " cannot be made: " + e.getMessage(), e);
-        }
-        Checkpoint before = known ? Checkpoint.read(file) : new Checkpoint(0, 0, Map.of());
+        RunFolder folder = new RunFolder(file.getParent(), listener::note);
+        Checkpoint before = known ? Checkpoint.read(file) : Checkpoint.NONE;
         if (Budget.of(recipe).used(before.step(), before.seconds()) >= 1) {
             listener.note(recipe.name() + " is finished already; a larger budget would go on with it");
             return;
         }
-        Ops.start(recipe.integer("threads", 2));
-        Stage stage = create(recipe, data, runFolder);
-        if (known) {
-            before.restore(file, stage.parameters());
-            listener.note(recipe.name() + " continues at step " + before.step());
+        Ops.start(recipe);
+        try (Stage stage = create(recipe, data, runFolder)) {
+            if (known) {
+                before.restore(file, stage.parameters());
+                listener.note(recipe.name() + " continues at step " + before.step() + changes(recipe, file));
+            } else if (recipe.has("start")) {
+                try (var _ = new PointerScope()) {
+                    listener.note(recipe.name() + " "
+                            + StartWeights.set(recipe.word("start"), data, runFolder, stage.parameters()));
+                }
+            }
+            folder.begin(recipe, before.step());
+            new Loop(recipe, stage, file, folder, listener, before).run();
         }
-        try (stage;
-                BufferedWriter metrics = Files.newBufferedWriter(
-                        folder.resolve(METRICS), StandardOpenOption.CREATE, StandardOpenOption.APPEND)) {
-            new Loop(recipe, stage, file, metrics, listener, before).run();
-        } catch (IOException e) {
-            throw new UsageException(folder.resolve(METRICS) + " cannot be written: " + e.getMessage(), e);
-        }
+    }
+
+    /** What the recipe says now and did not when the checkpoint was made. */
+    private static String changes(Recipe recipe, Path file) {
+        Recipe then = Checkpoint.recipe(file, recipe.name());
+        return then.differences(recipe).stream()
+                .map(key -> "; " + key + " was " + then.written(key) + ", is " + recipe.written(key))
+                .collect(Collectors.joining());
     }
 
     /** The steps of one stage. */
@@ -186,30 +186,31 @@ public final class Trainer {
         private final Recipe recipe;
         private final Stage stage;
         private final Path file;
-        private final BufferedWriter metrics;
+        private final RunFolder folder;
         private final Listener listener;
         private final Budget budget;
         private final Map<String, Double> smooth = new LinkedHashMap<>();
         private long step;
         private double seconds;
-        private int skipped;
+        private long saved;
 
-        Loop(Recipe recipe, Stage stage, Path file, BufferedWriter metrics, Listener listener, Checkpoint before) {
+        Loop(Recipe recipe, Stage stage, Path file, RunFolder folder, Listener listener, Checkpoint before) {
             this.recipe = recipe;
             this.stage = stage;
             this.file = file;
-            this.metrics = metrics;
+            this.folder = folder;
             this.listener = listener;
             this.budget = Budget.of(recipe);
             this.step = before.step();
             this.seconds = before.seconds();
+            this.saved = before.step();
         }
 
         private double fraction() {
             return budget.used(step, seconds);
         }
 
-        void run() throws IOException {
+        void run() {
             double rate = recipe.number("rate");
             int warmup = recipe.integer("warmup", 100);
             double clip = recipe.number("clip", 1);
@@ -241,28 +242,34 @@ public final class Trainer {
                     break;
                 }
                 double length;
+                double now = rate * stage.rate(progress) * Math.min(1, (step + 1.0) / warmup);
                 try (var _ = new PointerScope()) {
-                    double factor = stage.rate(progress) * Math.min(1, (step + 1.0) / warmup);
                     stage.parameters().meanGradient(accumulate);
-                    length = stage.parameters().step(step + 1, rate * factor, clip, decay);
+                    length = stage.parameters().step(step + 1, now, clip, decay);
                 }
                 step++;
                 double spent = (System.nanoTime() - begin) * 1e-9;
                 seconds += spent;
-                double now = accumulate * stage.batch() / spent;
-                speed = speed == 0 ? now : 0.95 * speed + 0.05 * now;
-                skipped();
+                double photos = accumulate * stage.batch() / spent;
+                speed = speed == 0 ? photos : 0.95 * speed + 0.05 * photos;
+                folder.skipped(stage.photos().takeSkipped());
                 terms.put("gradient", length);
                 terms.forEach((name, value) ->
                         smooth.merge(name, value, (a, b) -> Double.isFinite(b) ? 0.97 * a + 0.03 * b : a));
                 smooth.keySet().retainAll(terms.keySet());
                 listener.step(recipe.name(), step, fraction(), smooth, speed, budget.secondsLeft(step, seconds));
                 if (step % logEvery == 0) {
-                    log("step", smooth, speed);
+                    Map<String, Double> line = new LinkedHashMap<>(smooth);
+                    line.put("rate", now);
+                    folder.log("step", step, seconds, speed, line);
                 }
                 if (seconds - lastCheckpoint >= checkpointEvery) {
                     lastCheckpoint = seconds;
-                    save();
+                    try {
+                        save();
+                    } catch (UsageException e) {
+                        listener.note(e.getMessage() + "; training goes on, and tries again at the next checkpoint");
+                    }
                 }
                 if (seconds - lastEvaluation >= evaluateEvery) {
                     lastEvaluation = seconds;
@@ -273,54 +280,60 @@ public final class Trainer {
             if (fraction() >= 1) {
                 evaluate(speed);
             }
-        }
-
-        /** Says which photos cannot be used: the first ones by name, all of them in a file. */
-        private void skipped() throws IOException {
-            for (Photos.Skipped photo : stage.photos().takeSkipped()) {
-                skipped++;
-                if (skipped <= SKIPPED_NAMED) {
-                    listener.note("left out: " + photo.reason());
-                } else if (skipped == SKIPPED_NAMED + 1) {
-                    listener.note("more photos are left out: see " + file.resolveSibling(SKIPPED));
-                }
-                Files.writeString(
-                        file.resolveSibling(SKIPPED),
-                        photo.reason() + System.lineSeparator(),
-                        StandardOpenOption.CREATE,
-                        StandardOpenOption.APPEND);
+            folder.curves();
+            if (folder.skipped() > 0) {
+                listener.note(
+                        folder.skipped() + " photos were left out, see " + file.resolveSibling("skipped-photos.txt"));
             }
         }
 
+        /** Writes a checkpoint. One that cannot be written leaves the one before as it is. */
         private void save() {
             try (var _ = new PointerScope()) {
-                new Checkpoint(step, seconds, stage.parameters().state()).write(file, recipe);
+                Checkpoint.of(step, seconds, stage.parameters()).write(file, recipe);
+                saved = step;
+            } catch (UsageException e) {
+                throw new UsageException(
+                        e.getMessage() + "; the checkpoint of step " + saved
+                                + " is kept: free some space, or make the folder writable, and go on with --resume",
+                        e.getCause());
             }
         }
 
-        private void evaluate(double speed) throws IOException {
+        private void evaluate(double speed) {
             try (var _ = new PointerScope()) {
                 Map<String, Double> figures = stage.evaluate(false);
                 listener.evaluated(recipe.name(), step, figures);
-                log("evaluation", figures, speed);
+                folder.log("evaluation", step, seconds, speed, figures);
             }
+            folder.curves();
         }
+    }
 
-        private void log(String kind, Map<String, Double> values, double speed) throws IOException {
-            StringBuilder line = new StringBuilder();
-            line.append(String.format(
-                    Locale.ROOT,
-                    "{\"kind\":\"%s\",\"step\":%d,\"seconds\":%.1f,\"photos_per_second\":%.2f",
-                    kind,
-                    step,
-                    seconds,
-                    speed));
-            values.forEach((name, value) -> line.append(",\"")
-                    .append(name)
-                    .append("\":")
-                    .append(Double.isFinite(value) ? String.format(Locale.ROOT, "%.6g", value) : "null"));
-            metrics.write(line.append("}\n").toString());
-            metrics.flush();
+    /**
+     * Draws the curves of every stage of a run.
+     *
+     * @return the files
+     * @throws UsageException when the folder holds no run
+     */
+    public static List<Path> plot(Path runFolder) {
+        List<Path> files = new ArrayList<>();
+        for (Path folder : stageFolders(runFolder)) {
+            files.addAll(new RunFolder(folder, _ -> {}).curves());
+        }
+        if (files.isEmpty()) {
+            throw new UsageException(runFolder + " holds no run with metrics; --out of comneck train names one");
+        }
+        return files;
+    }
+
+    private static List<Path> stageFolders(Path runFolder) {
+        try (Stream<Path> inside = Files.walk(runFolder, 1)) {
+            return inside.filter(folder -> Files.exists(folder.resolve(RunFolder.METRICS)))
+                    .sorted()
+                    .toList();
+        } catch (IOException e) {
+            throw new UsageException(runFolder + " cannot be listed: " + e.getMessage(), e);
         }
     }
 }

@@ -55,7 +55,7 @@ final class TrainedRate {
             CodecNetwork.Size size = CodecStage.size(recipe);
             Parameters w = CodecStage.parameters(recipe);
             ComponentStart.set(size, w, pictures);
-            new Checkpoint(1, 1, w.state()).write(Trainer.checkpoint(folder, "small-codec"), recipe);
+            Checkpoint.of(1, 1, w).write(Trainer.checkpoint(folder, "small-codec"), recipe);
             Trainer.export(SmallRun.model(), small.data(), folder, file);
             compare(file, size, new CodecNetwork(size, w, Ops.F32), pictures);
         } finally {
