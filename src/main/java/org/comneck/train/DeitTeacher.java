@@ -82,6 +82,11 @@ final class DeitTeacher {
         return new Answer(states, middles, end == layers ? head(x.select(1, 0)) : null);
     }
 
+    /** The last state's class token behind the last norm, (B,D). */
+    Tensor classToken(Tensor last) {
+        return norm("norm", last.select(1, 0));
+    }
+
     /** Logits of tokens (...,D) of the last state. Only class tokens were trained for it, but it is a function of any token. */
     Tensor head(Tensor tokens) {
         return linear("head", norm("norm", tokens));

@@ -29,6 +29,7 @@ final class EncoderStage implements Stage {
     private static final int HEAD_PATCHES = 15;
 
     private final Recipe recipe;
+    private final Path data;
     private final Photos photos;
     private final Photos heldOut;
     private final PhotoBatches batches;
@@ -45,6 +46,7 @@ final class EncoderStage implements Stage {
 
     EncoderStage(Recipe recipe, Path data) {
         this.recipe = recipe;
+        this.data = data;
         this.photos = Photos.training(recipe, data);
         this.heldOut = Photos.heldOut(recipe, data);
         this.batches = new PhotoBatches(recipe, photos, Photos.randomViews(recipe));
@@ -77,9 +79,23 @@ final class EncoderStage implements Stage {
     }
 
     static Parameters parameters(Recipe recipe) {
-        return EncoderNetwork.declare(size(recipe), new Parameters(recipe.integer("seed", 1)))
-                .rate("labels.embeddings", 3)
-                .build();
+        EncoderNetwork.Size size = size(recipe);
+        Parameters parameters = EncoderNetwork.declare(size, new Parameters(recipe.integer("seed", 1)))
+                .rate("labels.embeddings", 3);
+        String optimizer = recipe.has("optimizer") ? recipe.word("optimizer") : "adam";
+        switch (optimizer) {
+            case "adam" -> {}
+            case "muon" -> {
+                double factor = recipe.number("rate.muon", 2.5);
+                for (int i = 0; i < size.layers(); i++) {
+                    Transformer.orthogonal(parameters, "visual.transformer.resblocks." + i, factor);
+                }
+            }
+            default ->
+                throw new UsageException(
+                        "recipe " + recipe.name() + ": optimizer is adam or muon, not '" + optimizer + "'");
+        }
+        return parameters.build();
     }
 
     /** Lines of {@code synset names}. */
@@ -139,7 +155,7 @@ final class EncoderStage implements Stage {
         }
         double together = (progress - alone) / (1 - alone);
         return recipe.number("rate.together", 0.7)
-                * Math.min(1, 0.3 + together / 0.03)
+                * Math.min(1, 0.05 + together / 0.06)
                 * Stage.cosine(together, recipe.number("rate.final", 0.01));
     }
 
@@ -317,7 +333,10 @@ final class EncoderStage implements Stage {
         return Ops.plus(cosine.mean().neg(), 1);
     }
 
-    /** Top-1 on held-out photos, from pixels, of the encoder and of the teacher. */
+    /**
+     * Top-1 on held-out photos, from pixels, of the encoder and of the teacher. Thoroughly: also how often the nearest centroid of a folder of
+     * class folders names the class of photos in another, by the projected class token and by the teacher's class token behind its last norm.
+     */
     @Override
     public Map<String, Double> evaluate(boolean thorough) {
         int right = 0;
@@ -347,7 +366,55 @@ final class EncoderStage implements Stage {
         figures.put("top1", right / count);
         figures.put("top5", five / count);
         figures.put("teacher.top1", teacherRight / count);
+        if (thorough && recipe.has("evaluate.centroids")) {
+            centroids(figures);
+        }
         return figures;
+    }
+
+    private void centroids(Map<String, Double> figures) {
+        List<String> folders = recipe.words("evaluate.centroids");
+        NearestCentroid[] classes = {new NearestCentroid(), new NearestCentroid()};
+        Photos examples = Photos.of(Photos.list(Photos.resolve(data, folders.getFirst())));
+        for (int i = 0; i < examples.count(); i++) {
+            String label = folder(examples.file(i));
+            float[][] features = features(examples, i);
+            classes[0].add(label, features[0]);
+            classes[1].add(label, features[1]);
+        }
+        Photos asked = Photos.of(Photos.list(Photos.resolve(data, folders.get(1))));
+        double[] right = new double[2];
+        for (int i = 0; i < asked.count(); i++) {
+            float[][] features = features(asked, i);
+            for (int k = 0; k < 2; k++) {
+                right[k] += classes[k].nearest(features[k]).equals(folder(asked.file(i))) ? 1 : 0;
+            }
+        }
+        figures.put("centroid.photos", (double) asked.count());
+        figures.put("centroid", right[0] / asked.count());
+        figures.put("teacher.centroid", right[1] / asked.count());
+    }
+
+    private static String folder(Path file) {
+        return file.getParent().getFileName().toString();
+    }
+
+    /** Projected class token of the encoder, class token of the teacher. */
+    private float[][] features(Photos from, int photo) {
+        NoGradGuard guard = new NoGradGuard();
+        parameters.useAverage(true);
+        try (var _ = new PointerScope()) {
+            Tensor pixels = EncoderNetwork.normalize(centre(from.get(photo), size.image()));
+            Tensor last = network.states(network.embed(pixels), 0)[size.layers()];
+            DeitTeacher.Answer answer = teacher.run(pixels);
+            return new float[][] {
+                Ops.floats(Ops.unit(network.project(last))),
+                Ops.floats(Ops.unit(teacher.classToken(answer.states()[size.layers()])))
+            };
+        } finally {
+            parameters.useAverage(false);
+            guard.close();
+        }
     }
 
     /** What the engine shows an encoder of a photo, (1,3,side,side) in [0,1]. */

@@ -219,22 +219,34 @@ final class Ops {
                 false);
     }
 
-    /** Attention over qkv (B,N,3D), q then k then v; never in BF16, since the preset's bf16 kernel is fifteen times slower than its F32 one. */
+    /**
+     * Attention over qkv (B,N,3D), q then k then v. In BF16 it is made of products and an F32 softmax: the preset's fused kernel is slow there.
+     */
     static Tensor attention(Tensor qkv, int heads) {
         long batch = qkv.size(0);
         long tokens = qkv.size(1);
         long width = qkv.size(2) / 3;
-        Tensor split = wide(qkv).reshape(batch, tokens, 3, heads, width / heads).permute(2, 0, 3, 1, 4);
-        Tensor out = torch.scaled_dot_product_attention(
-                split.select(0, 0),
-                split.select(0, 1),
-                split.select(0, 2),
-                new TensorOptional(),
-                0.0,
-                false,
-                new DoubleOptional(),
-                false);
-        return out.transpose(1, 2).reshape(batch, tokens, width).to(qkv.scalar_type());
+        Tensor split = qkv.reshape(batch, tokens, 3, heads, width / heads).permute(2, 0, 3, 1, 4);
+        Tensor out;
+        if (qkv.scalar_type().intern() == BF16) {
+            split = split.contiguous().view(3, batch * heads, tokens, width / heads);
+            double scale = 1 / Math.sqrt((double) width / heads);
+            Tensor scores = scaled(split.select(0, 0), scale)
+                    .bmm(split.select(0, 1).transpose(1, 2))
+                    .to(F32);
+            out = torch.softmax(scores, 2).to(BF16).bmm(split.select(0, 2)).view(batch, heads, tokens, width / heads);
+        } else {
+            out = torch.scaled_dot_product_attention(
+                    split.select(0, 0),
+                    split.select(0, 1),
+                    split.select(0, 2),
+                    new TensorOptional(),
+                    0.0,
+                    false,
+                    new DoubleOptional(),
+                    false);
+        }
+        return out.transpose(1, 2).reshape(batch, tokens, width);
     }
 
     /** Cross-entropy in nats of logits against a distribution, both (B,K). */

@@ -25,6 +25,14 @@ final class Transformer {
                 .constant(p + ".mlp.c_proj.bias", 0, width);
     }
 
+    /** Has a block's matrices stepped by Muon; queries, keys and values are three of them. */
+    static void orthogonal(Parameters w, String p, double factor) {
+        w.orthogonal(p + ".attn.in_proj_weight", 3, factor)
+                .orthogonal(p + ".attn.out_proj.weight", 1, factor)
+                .orthogonal(p + ".mlp.c_fc.weight", 1, factor)
+                .orthogonal(p + ".mlp.c_proj.weight", 1, factor);
+    }
+
     static Tensor block(Parameters w, String p, Tensor x, int heads, boolean quick, ScalarType type) {
         return block(w, p, x, heads, quick, EPSILON, type);
     }

@@ -73,7 +73,7 @@ class TrainerTest {
         falls(together, 0.995, "class", "entropy", "head", "text");
         Files.delete(Trainer.checkpoint(folder, "small-encoder"));
         Files.delete(folder.resolve("small-encoder").resolve("metrics.jsonl"));
-        List<JsonNode> steps = train(SmallRun.encoder(60, "blocks.alone = 0.7"), small);
+        List<JsonNode> steps = train(SmallRun.encoder(60, "blocks.alone = 0.7\noptimizer = muon"), small);
         assertTrue(steps.getLast().has("hints"));
         List<JsonNode> alone = steps.stream().filter(step -> step.has("mlp")).toList();
         falls(alone, 0.95, "loss", "embedding", "attention", "mlp");
