@@ -3,13 +3,29 @@
 #   kernels/<operation>/*.cu          part of both
 #   kernels/<operation>/*_test.cu     one CTest each on the emulation; one program each for a device with COMNECK_DEVICE_TESTS
 #   kernels/emulation/emulation.cpp   the emulation
+#   kernels/runtime/*.cu              the C functions over the kernels: libcomneck_cuda, and libcomneck_cuda_emulated for the tests
 
 option(COMNECK_DEVICE_TESTS "Build the kernels' tests for a device too (they need one to run)" OFF)
 set(COMNECK_CUDA_ARCHITECTURES "80;86;89;90a;100;120" CACHE STRING "What nvcc compiles for; one while developing")
 
 file(GLOB comneck_kernel_tests CONFIGURE_DEPENDS kernels/*/*_test.cu)
 file(GLOB comneck_kernels CONFIGURE_DEPENDS kernels/*/*.cu)
-list(REMOVE_ITEM comneck_kernels ${comneck_kernel_tests})
+file(GLOB comneck_runtime CONFIGURE_DEPENDS kernels/runtime/*.cu)
+list(REMOVE_ITEM comneck_kernels ${comneck_kernel_tests} ${comneck_runtime})
+# What the two libraries share: the processor's side of the entropy coder, and the checks of views.
+set(comneck_shared_sources
+  src/main/cpp/backend/layout.cpp
+  src/main/cpp/backend/status.cpp
+  src/main/cpp/backend/view.cpp
+  src/main/cpp/entropy/api.cpp
+  src/main/cpp/entropy/checksum.cpp
+  src/main/cpp/entropy/payload_head.cpp
+  src/main/cpp/entropy/rans_decoder.cpp
+  src/main/cpp/entropy/rans_encoder.cpp
+  src/main/cpp/entropy/rans_lanes_avx2.cpp
+  src/main/cpp/entropy/rans_lanes_avx512.cpp
+  src/main/cpp/entropy/rans_lanes_portable.cpp
+  src/main/cpp/entropy/rans_tables.cpp)
 
 # g++ takes a .cu for nothing it knows: a file that includes it, one for each.
 function(comneck_emulated_sources out)
@@ -27,6 +43,11 @@ function(comneck_add_emulated_kernels)
   add_library(comneck_kernels_emulated OBJECT kernels/emulation/emulation.cpp ${sources})
   comneck_compile_options(comneck_kernels_emulated)
   target_include_directories(comneck_kernels_emulated PUBLIC kernels src/main/cpp/include src/main/cpp)
+  comneck_emulated_sources(runtime ${comneck_runtime})
+  add_library(comneck_cuda_emulated SHARED ${runtime} ${comneck_shared_sources})
+  comneck_compile_options(comneck_cuda_emulated)
+  target_link_libraries(comneck_cuda_emulated PRIVATE comneck_kernels_emulated)
+  comneck_link_library(comneck_cuda_emulated)
   foreach(test ${comneck_kernel_tests})
     get_filename_component(name ${test} NAME_WE)
     comneck_emulated_sources(source ${test})
@@ -73,6 +94,14 @@ macro(comneck_find_nvcc)
     message(STATUS "CUDA: no nvcc here, so no libcomneck_cuda; the kernels are built and tested on the emulation only")
   endif()
 endmacro()
+
+# The library for devices. It needs the driver only: CUDA's runtime is inside.
+function(comneck_add_cuda_library)
+  add_library(comneck_cuda SHARED ${comneck_kernels} ${comneck_runtime} ${comneck_shared_sources})
+  comneck_device_options(comneck_cuda)
+  comneck_host_options(comneck_cuda)
+  comneck_link_library(comneck_cuda)
+endfunction()
 
 function(comneck_add_device_tests)
   foreach(test ${comneck_kernel_tests})

@@ -1,10 +1,22 @@
 # Compile options, instruction sets by file name, and test targets.
 
 # Canonical arithmetic: no contraction, no reassociation, no flush to zero. Never -ffast-math, never -march=native.
-function(comneck_compile_options target)
-  target_compile_options(${target} PRIVATE
+function(comneck_host_options target)
+  target_compile_options(${target} PRIVATE $<$<COMPILE_LANGUAGE:CXX>:
     -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Wnon-virtual-dtor -Wold-style-cast -Werror
-    -ffp-contract=off -fno-math-errno -fno-trapping-math)
+    -ffp-contract=off -fno-math-errno -fno-trapping-math>)
+endfunction()
+
+# The runtime of the compiler travels inside, so that the library loads on any glibc of its age or newer.
+function(comneck_link_library target)
+  target_link_options(${target} PRIVATE -Wl,--exclude-libs,ALL)
+  if(NOT COMNECK_SANITIZE)
+    target_link_options(${target} PRIVATE -Wl,--no-undefined -static-libstdc++ -static-libgcc)
+  endif()
+endfunction()
+
+function(comneck_compile_options target)
+  comneck_host_options(${target})
   if(COMNECK_SANITIZE)
     target_compile_options(${target} PRIVATE
       -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)

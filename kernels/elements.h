@@ -8,6 +8,13 @@
 
 namespace comneck::cuda {
 
+// Channels of a buffer on the device. Element (row, c) is element number row * stride + c, a row being one position of one image.
+struct Side {
+  const void *data;  // channel 0 of position 0 of image 0
+  int64_t stride;    // elements from one position to the next
+  int32_t type;      // COMNECK_F32 or COMNECK_BF16
+};
+
 __device__ inline float load_element(const void *data, int32_t type, int64_t i) {
   return type == COMNECK_F32 ? static_cast<const float *>(data)[i] : PortableLanes::load_bf16(static_cast<const uint16_t *>(data) + i);
 }
@@ -18,6 +25,12 @@ __device__ inline void store_element(void *data, int32_t type, int64_t i, float 
   } else {
     PortableLanes::store_bf16(static_cast<uint16_t *>(data) + i, value);
   }
+}
+
+__device__ inline float load(const Side &side, int64_t row, int64_t c) { return load_element(side.data, side.type, row * side.stride + c); }
+
+__device__ inline void store(const Side &side, int64_t row, int64_t c, float value) {
+  store_element(const_cast<void *>(side.data), side.type, row * side.stride + c, value);
 }
 
 __device__ inline float round_to_bf16(float value) {

@@ -12,6 +12,7 @@
 
 #include "comneck.h"
 #include "device.h"
+#include "elements.h"
 
 namespace comneck::cuda {
 
@@ -46,15 +47,8 @@ struct ConvLayer {
 // Host: weight and bias as f32 in PyTorch's layout; a BF16 layer's weights are rounded to bf16. The geometry is a sound one.
 ConvLayer pack_layer(const comneck_convolution &geometry, const float *weight, const float *bias);
 
-// Channels of a buffer on the device: F32 or BF16.
-struct ConvSide {
-  const void *data;  // channel 0 of position 0 of image 0
-  int64_t stride;    // elements from one position to the next
-  int32_t type;      // COMNECK_F32 or COMNECK_BF16
-};
-
 struct ConvSource {
-  ConvSide side;
+  Side side;
   int32_t channels;
   int32_t first;        // of the layer's input channels
   bool same_positions;  // its position p feeds output position p; otherwise it is a full grid
@@ -81,9 +75,9 @@ struct ConvCall {
   int32_t width;
   int32_t positions;  // of the output's grid
   bool rounded;    // inputs are rounded to bf16 first
-  ConvSide residual;  // data null: none
+  Side residual;  // data null: none
   int32_t function;   // COMNECK_NONE, ...
-  ConvSide destination;
+  Side destination;
 };
 
 // Tiles of the kernel. A layer on few positions is bound by latency: many small tiles; else by arithmetic: large ones. Same bits.

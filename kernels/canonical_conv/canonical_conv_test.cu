@@ -75,7 +75,7 @@ struct Buffer {
     }
     return all;
   }
-  ConvSide side(uint8_t *device) const {
+  Side side(uint8_t *device) const {
     return {device + before * (bf16 ? 2 : 4), stride, bf16 ? COMNECK_BF16 : COMNECK_F32};
   }
 };

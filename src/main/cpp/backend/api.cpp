@@ -1,6 +1,5 @@
 // The C functions of contexts, layers and plans.
 #include <algorithm>
-#include <cstddef>
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -14,41 +13,6 @@
 
 using comneck::fail;
 using comneck::guarded;
-
-static_assert(sizeof(comneck_view) == 48 && alignof(comneck_view) == 8);
-static_assert(sizeof(comneck_convolution) == 32 && alignof(comneck_convolution) == 4);
-
-int32_t comneck_layout(int32_t *values, int64_t count) {
-  const size_t layout[] = {
-      sizeof(comneck_view),
-      offsetof(comneck_view, offset_bytes),
-      offsetof(comneck_view, bytes),
-      offsetof(comneck_view, type),
-      offsetof(comneck_view, grid),
-      offsetof(comneck_view, images),
-      offsetof(comneck_view, height),
-      offsetof(comneck_view, width),
-      offsetof(comneck_view, channels),
-      offsetof(comneck_view, channel_offset),
-      offsetof(comneck_view, channel_stride),
-      sizeof(comneck_convolution),
-      offsetof(comneck_convolution, input_channels),
-      offsetof(comneck_convolution, output_channels),
-      offsetof(comneck_convolution, kernel_height),
-      offsetof(comneck_convolution, kernel_width),
-      offsetof(comneck_convolution, stride),
-      offsetof(comneck_convolution, padding),
-      offsetof(comneck_convolution, kind),
-      offsetof(comneck_convolution, precision),
-  };
-  constexpr auto expected = static_cast<int64_t>(std::size(layout));
-  if (values == nullptr || count != expected) {
-    return fail(COMNECK_MISUSE, "%lld values of a layout of %lld", static_cast<long long>(count),
-                static_cast<long long>(expected));
-  }
-  for (size_t i = 0; i < std::size(layout); ++i) values[i] = static_cast<int32_t>(layout[i]);
-  return COMNECK_OK;
-}
 
 int32_t comneck_context_create(int32_t threads, int32_t isa, comneck_context **context) {
   return guarded([&] {
@@ -109,6 +73,25 @@ int32_t comneck_plan_stage(comneck_plan *plan, int32_t *stage) {
     *stage = static_cast<int32_t>(plan->nanos.size()) - 1;
     return static_cast<int32_t>(COMNECK_OK);
   });
+}
+
+// The memory of this library's plans is the host's: every part of it is a port.
+int32_t comneck_plan_port(comneck_plan *plan, int64_t offset_bytes, int64_t bytes, int32_t direction) {
+  if (plan == nullptr || plan->sealed || offset_bytes < 0 || bytes < 0 || direction < COMNECK_INPUT ||
+      direction > (COMNECK_INPUT | COMNECK_OUTPUT)) {
+    return fail(COMNECK_MISUSE, "a port of %lld bytes at %lld, direction %d, or a sealed plan",
+                static_cast<long long>(bytes), static_cast<long long>(offset_bytes), direction);
+  }
+  return COMNECK_OK;
+}
+
+int32_t comneck_plan_port_memory(const comneck_plan *plan, int64_t offset_bytes, void **memory) {
+  if (plan == nullptr || !plan->sealed || memory == nullptr || offset_bytes < 0 ||
+      offset_bytes > plan->memory.bytes()) {
+    return fail(COMNECK_MISUSE, "no port at %lld of a sealed plan", static_cast<long long>(offset_bytes));
+  }
+  *memory = const_cast<char *>(plan->memory.data()) + offset_bytes;
+  return COMNECK_OK;
 }
 
 int32_t comneck_plan_seal(comneck_plan *plan, int64_t memory_bytes, void **memory) {

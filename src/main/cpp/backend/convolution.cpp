@@ -404,16 +404,6 @@ class Convolution final : public Step {
   }
 };
 
-bool overlap(const comneck_view &a, const comneck_view &b) {
-  const int64_t a_end = a.offset_bytes + positions_of(a) * a.images * a.channel_stride * element_bytes_of(a.type);
-  const int64_t b_end = b.offset_bytes + positions_of(b) * b.images * b.channel_stride * element_bytes_of(b.type);
-  if (a_end <= b.offset_bytes || b_end <= a.offset_bytes) return false;
-  // Slices of one buffer may lie side by side.
-  const bool one_buffer = a.offset_bytes == b.offset_bytes && a.channel_stride == b.channel_stride && a.type == b.type;
-  return !one_buffer ||
-         (a.channel_offset < b.channel_offset + b.channels && b.channel_offset < a.channel_offset + a.channels);
-}
-
 int32_t check_sources(comneck_plan &plan, const comneck_layer &layer, const comneck_view *views, int32_t count,
                       const comneck_view &destination, int32_t &height, int32_t &width) {
   const comneck_convolution &g = layer.geometry;

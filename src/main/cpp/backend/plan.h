@@ -11,13 +11,13 @@
 
 #include <cstdint>
 #include <memory>
-#include <new>
 #include <vector>
 
 #include "backend/context.h"
 #include "backend/layer.h"
 #include "backend/memory.h"
 #include "backend/status.h"
+#include "backend/view.h"
 #include "comneck.h"
 
 namespace comneck {
@@ -39,38 +39,9 @@ class Step {
   virtual void execute(const Execution &execution) const = 0;
 };
 
-// Bytes of an element; 0 for an unknown type.
-int64_t element_bytes_of(int32_t type);
-
-// Positions of a height x width grid.
-int64_t positions_of(int32_t grid, int32_t height, int32_t width);
-
-inline int64_t positions_of(const comneck_view &view) { return positions_of(view.grid, view.height, view.width); }
-
 // First element of the view: element (n, p, c) lies (n * positions + p) * channel_stride + c elements further.
 inline char *at(const Execution &execution, const comneck_view &view) {
   return execution.memory + view.offset_bytes + view.channel_offset * element_bytes_of(view.type);
-}
-
-// "F32 [2, 16x16 anchors, 32 of 64]" for messages.
-struct ViewText {
-  explicit ViewText(const comneck_view &view);
-  char text[96];
-};
-
-// The same images, grid, height, width and channels.
-bool same_shape(const comneck_view &a, const comneck_view &b);
-
-// Runs body and turns what it throws into a status.
-template <class Body>
-int32_t guarded(const Body &body) {
-  try {
-    return body();
-  } catch (const std::bad_alloc &) {
-    return fail(COMNECK_OUT_OF_MEMORY, "out of memory");
-  } catch (...) {
-    return fail(COMNECK_INTERNAL, "an unexpected exception");
-  }
 }
 
 }  // namespace comneck
@@ -79,9 +50,11 @@ struct comneck_plan {
   explicit comneck_plan(comneck_context *owner) : context(owner) {}
 
   // COMNECK_OK when the view is sound in itself; remembers how far it reaches. name is for the message.
-  int32_t check_view(const comneck_view *view, const char *name);
+  int32_t check_view(const comneck_view *view, const char *name) { return comneck::check_view(view, name, &reach); }
   // The same, and of one of two types (the same one twice for a single one).
-  int32_t check_view(const comneck_view *view, const char *name, int32_t type, int32_t other_type);
+  int32_t check_view(const comneck_view *view, const char *name, int32_t type, int32_t other_type) {
+    return comneck::check_view(view, name, type, other_type, &reach);
+  }
   int32_t check_view(const comneck_view *view, const char *name, int32_t type) {
     return check_view(view, name, type, type);
   }

@@ -27,7 +27,7 @@ extern "C" {
 #define COMNECK_API __attribute__((visibility("default")))
 
 /* Raised with every change of this header; Java refuses to load another one. */
-#define COMNECK_ABI_VERSION 3
+#define COMNECK_ABI_VERSION 4
 
 /* Status values. */
 enum {
@@ -156,9 +156,19 @@ COMNECK_API int32_t comneck_plan_create(comneck_context *context, comneck_plan *
 /* Steps added from here on belong to a new stage of the timings, whose number is returned. */
 COMNECK_API int32_t comneck_plan_stage(comneck_plan *plan, int32_t *stage);
 
+/* What the host does with a port: writes it before an execution, reads it afterwards, or both. */
+enum { COMNECK_INPUT = 1, COMNECK_OUTPUT = 2 };
+
+/* Before sealing: the host needs these bytes of the plan's memory. offset_bytes: as in the buffer's views. */
+COMNECK_API int32_t comneck_plan_port(comneck_plan *plan, int64_t offset_bytes, int64_t bytes, int32_t direction);
+
+/* Of a sealed plan: where the host writes and reads a port. Owned by the plan. */
+COMNECK_API int32_t comneck_plan_port_memory(const comneck_plan *plan, int64_t offset_bytes, void **memory);
+
 /*
  * Allocates memory_bytes for the buffers (all views that were added must lie inside) and what the steps need besides.
- * No step can be added afterwards. *memory is 64-byte aligned, zero-filled, and owned by the plan.
+ * No step can be added afterwards. *memory is 64-byte aligned, zero-filled, and owned by the plan; NULL where it is a
+ * device's, which the host reaches through ports only.
  */
 COMNECK_API int32_t comneck_plan_seal(comneck_plan *plan, int64_t memory_bytes, void **memory);
 

@@ -31,6 +31,7 @@ class LayeringTest {
             "org.comneck.tensor",
             "org.comneck.backend",
             "org.comneck.backend.reference",
+            "org.comneck.backend.library",
             "org.comneck.backend.cpu",
             "org.comneck.backend.cuda",
             "org.comneck.bitstream",
@@ -87,8 +88,7 @@ class LayeringTest {
         staysIn(
                 type -> type.getName().equals("java.lang.foreign.Linker")
                         || type.getName().equals("java.lang.foreign.SymbolLookup"),
-                "org.comneck.backend.cpu",
-                "org.comneck.backend.cuda");
+                "org.comneck.backend.library");
     }
 
     @Test

@@ -17,7 +17,7 @@ final class EngineFlags {
     @Option(
             names = "--backend",
             paramLabel = "NAME",
-            description = "auto, cpu or reference; default ${DEFAULT-VALUE}. Same bits in f32.")
+            description = "auto, cuda, cpu or reference; default ${DEFAULT-VALUE}. Same bits in f32.")
     private String backend = EngineOptions.DEFAULT.backend();
 
     @Option(

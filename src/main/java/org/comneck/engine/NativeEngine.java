@@ -10,10 +10,12 @@ import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.LongAdder;
 import java.util.function.ToIntFunction;
 import java.util.stream.IntStream;
 import org.comneck.DamagedDataException;
+import org.comneck.InternalException;
 import org.comneck.UsageException;
 import org.comneck.backend.Activation;
 import org.comneck.backend.Backend;
@@ -22,6 +24,7 @@ import org.comneck.backend.Precision;
 import org.comneck.backend.RansEncoder;
 import org.comneck.backend.RunBuilder;
 import org.comneck.backend.cpu.CpuBackend;
+import org.comneck.backend.cuda.CudaBackend;
 import org.comneck.backend.reference.ReferenceBackend;
 import org.comneck.bitstream.ArithmeticProfile;
 import org.comneck.bitstream.CodedImage;
@@ -60,6 +63,10 @@ public final class NativeEngine implements AutoCloseable {
     /** Most padded pixels that are computed together. */
     private static final long MAX_BATCH_PIXELS = 1L << 19;
 
+    /** The GPU that is used. */
+    private static final int DEVICE = 0;
+
+    private static final AtomicBoolean WARNED = new AtomicBoolean();
     private static final float[] NO_MEAN = {0, 0, 0};
     private static final float[] NO_DEVIATION = {1, 1, 1};
     private static final ValueLayout.OfFloat F32 = ValueLayout.JAVA_FLOAT_UNALIGNED;
@@ -132,9 +139,46 @@ public final class NativeEngine implements AutoCloseable {
         return switch (options.backend()) {
             case "cpu" -> cpu(threads);
             case "reference" -> new ReferenceBackend(threads);
-            case "cuda" -> throw new UsageException("backend cuda is not in this build; use auto, cpu or reference");
-            default -> CpuBackend.isAvailable() ? CpuBackend.open(threads) : new ReferenceBackend(threads);
+            case "cuda" -> cuda();
+            default -> auto(threads);
         };
+    }
+
+    private static Backend cuda() {
+        CudaBackend.Availability availability = CudaBackend.availability(DEVICE);
+        if (!availability.isAvailable()) {
+            throw new UsageException(
+                    "backend cuda is not available here (" + availability.text() + "); use auto, cpu or reference");
+        }
+        return CudaBackend.open(DEVICE);
+    }
+
+    /**
+     * A GPU where one answers, else the processor. A machine without a driver is nothing to talk about; a GPU that cannot be used is, once.
+     */
+    private static Backend auto(int threads) {
+        CudaBackend.Availability availability = CudaBackend.availability(DEVICE);
+        if (availability.isAvailable()) {
+            try {
+                return CudaBackend.open(DEVICE);
+            } catch (InternalException e) {
+                warn(e.getMessage());
+            }
+        } else if (availability.cause() != CudaBackend.Cause.NO_DRIVER
+                && availability.cause() != CudaBackend.Cause.NO_LIBRARY) {
+            warn(availability.text());
+        }
+        return CpuBackend.isAvailable() ? CpuBackend.open(threads) : new ReferenceBackend(threads);
+    }
+
+    private static void warn(String cause) {
+        if (WARNED.compareAndSet(false, true)) {
+            System.getLogger("org.comneck.engine")
+                    .log(
+                            System.Logger.Level.WARNING,
+                            "the GPU cannot be used, the processor works instead: {0}",
+                            cause);
+        }
     }
 
     private static Backend cpu(int threads) {

@@ -18,6 +18,7 @@ import org.comneck.backend.RansEncoder;
 import org.comneck.backend.Run;
 import org.comneck.backend.RunBuilder;
 import org.comneck.backend.cpu.CpuBackend;
+import org.comneck.backend.cuda.EmulatedCuda;
 import org.comneck.backend.reference.ReferenceBackend;
 import org.comneck.codec.Codec;
 import org.comneck.model.ModelFile;
@@ -86,6 +87,14 @@ class NetworkBitsTest {
                     compare(isa + ", " + threads + " threads, batch 5", pipeline(backend, 5));
                 }
             }
+        }
+    }
+
+    /** The CUDA kernels and their runtime, on the processor. */
+    @Test
+    void cudaOnTheEmulation() {
+        try (Backend backend = EmulatedCuda.open()) {
+            compare("cuda, batch 5", pipeline(backend, 5));
         }
     }
 

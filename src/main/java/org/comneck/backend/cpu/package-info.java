@@ -6,7 +6,7 @@
  * plan, which allocates its memory; executing is a single downcall that allocates nothing, here or there. Runs of one backend take turns;
  * each uses all threads, which watch for the next step for some 60 microseconds and then sleep.
  *
- * <p><b>Memory.</b> All buffers of a run lie in one block that the plan owns. {@link org.comneck.backend.cpu.BufferLayout} places them first
+ * <p><b>Memory.</b> All buffers of a run lie in one block that the plan owns. {@code BufferLayout} of {@link org.comneck.backend.library} places them first
  * fit while recording, so that a released buffer's place serves later ones. Host views of inputs and outputs belong to an arena that closes
  * with the run: a late access throws instead of reading freed memory.
  *

@@ -20,6 +20,7 @@ import org.comneck.backend.Layer;
 import org.comneck.backend.Precision;
 import org.comneck.backend.Run;
 import org.comneck.backend.RunBuilder;
+import org.comneck.backend.cuda.EmulatedCuda;
 import org.comneck.backend.reference.ReferenceBackend;
 import org.comneck.tensor.ElementType;
 import org.comneck.tensor.Tensor;
@@ -27,15 +28,19 @@ import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
 
-/** Every native kernel against the reference backend, bit by bit: instruction sets x threads x batches x awkward shapes. */
+/**
+ * Every native kernel against the reference backend, bit by bit: instruction sets x threads x batches x awkward shapes, and the CUDA
+ * kernels on the emulation.
+ */
 class CpuBackendTest {
     private static Backend reference;
-    private static final List<CpuBackend> NATIVE = new ArrayList<>();
+    private static final List<Backend> NATIVE = new ArrayList<>();
 
     @BeforeAll
     static void open() {
         assertTrue(CpuBackend.isAvailable(), () -> "cause: " + CpuBackend.unavailabilityCause());
         reference = new ReferenceBackend(2);
+        NATIVE.add(EmulatedCuda.open());
         for (String isa : List.of("portable", "avx2", "avx512")) {
             for (int threads = 1; threads <= 3; threads++) {
                 try {
@@ -49,7 +54,7 @@ class CpuBackendTest {
 
     @AfterAll
     static void close() {
-        NATIVE.forEach(CpuBackend::close);
+        NATIVE.forEach(Backend::close);
         reference.close();
     }
 
@@ -121,7 +126,7 @@ class CpuBackendTest {
 
     private static void compare(String what, BiFunction<Backend, RunBuilder, Recorded> recording) {
         int[] expected = run(reference, recording);
-        for (CpuBackend backend : NATIVE) {
+        for (Backend backend : NATIVE) {
             int[] actual = run(backend, recording);
             assertEquals(expected.length, actual.length);
             for (int i = 0; i < expected.length; i++) {
@@ -376,7 +381,7 @@ class CpuBackendTest {
                 return recorded;
             };
             int[] expected = run(reference, recording);
-            for (CpuBackend backend : NATIVE) {
+            for (Backend backend : NATIVE) {
                 int[] actual = run(backend, recording);
                 for (int i = 0; i < expected.length; i++) {
                     float e = Float.intBitsToFloat(expected[i]);
@@ -392,7 +397,7 @@ class CpuBackendTest {
     /** Native allocations are counted by plan_test.cpp. */
     @Test
     void executingAllocatesNothingOnTheHeap() {
-        CpuBackend backend = NATIVE.getLast();
+        Backend backend = NATIVE.getLast();
         RunBuilder builder = backend.newRun();
         Activation in = builder.input(ElementType.F32, 1, 2, 2, 4);
         Activation out = builder.buffer(ElementType.F32, Grid.FULL, 1, 2, 2, 4);
@@ -448,7 +453,7 @@ class CpuBackendTest {
 
     @Test
     void misuseIsNamed() {
-        CpuBackend backend = NATIVE.getFirst();
+        Backend backend = NATIVE.getFirst();
         assertThrows(IllegalArgumentException.class, () -> CpuBackend.open(0));
         assertThrows(IllegalArgumentException.class, () -> CpuBackend.open(1, "sse9"));
         try (Layer layer = backend.layer(

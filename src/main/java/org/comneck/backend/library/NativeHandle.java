@@ -1,4 +1,4 @@
-package org.comneck.backend.cpu;
+package org.comneck.backend.library;
 
 import java.lang.foreign.MemorySegment;
 import java.lang.invoke.MethodHandle;

@@ -1,4 +1,4 @@
-package org.comneck.backend.cpu;
+package org.comneck.backend.library;
 
 import java.util.TreeMap;
 

@@ -1,4 +1,4 @@
-package org.comneck.backend.cpu;
+package org.comneck.backend.library;
 
 import static java.lang.foreign.ValueLayout.ADDRESS;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
@@ -14,15 +14,17 @@ final class NativeRansDecoder implements RansDecoder {
     /** Longest text about damage, bytes. */
     static final int TEXT_BYTES = 160;
 
-    private static final CodingFunctions FUNCTIONS = ComneckLibrary.FUNCTIONS.coding();
-
+    private final ComneckLibrary library;
+    private final CodingFunctions functions;
     private final NativeHandle handle;
 
-    NativeRansDecoder(CpuBackend backend) {
+    NativeRansDecoder(LibraryBackend backend) {
+        library = backend.library();
+        functions = library.functions.coding();
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment out = arena.allocate(ADDRESS);
-            ComneckLibrary.check((int) FUNCTIONS.decoderCreate().invokeExact(backend.address(), out));
-            handle = new NativeHandle("decoder", out.get(ADDRESS, 0), FUNCTIONS.decoderDestroy());
+            library.check((int) functions.decoderCreate().invokeExact(backend.address(), out));
+            handle = new NativeHandle("decoder", out.get(ADDRESS, 0), functions.decoderDestroy());
         } catch (RuntimeException e) {
             throw e;
         } catch (Throwable t) {
@@ -41,11 +43,10 @@ final class NativeRansDecoder implements RansDecoder {
             if (status == ComneckLibrary.DAMAGED) {
                 MemorySegment text = arena.allocate(TEXT_BYTES);
                 MemorySegment offset = arena.allocate(JAVA_LONG);
-                ComneckLibrary.check(
-                        (int) FUNCTIONS.damage().invokeExact(handle.address(), text, text.byteSize(), offset));
+                library.check((int) functions.damage().invokeExact(handle.address(), text, text.byteSize(), offset));
                 throw new DamagedDataException(text.getString(0), offset.get(JAVA_LONG, 0));
             }
-            ComneckLibrary.check(status);
+            library.check(status);
         } catch (RuntimeException e) {
             throw e;
         } catch (Throwable t) {
@@ -57,7 +58,7 @@ final class NativeRansDecoder implements RansDecoder {
     public synchronized void start(MemorySegment payload) {
         call((decoder, arena) -> {
             MemorySegment bytes = Natives.inNativeMemory(arena, payload);
-            return (int) FUNCTIONS.start().invokeExact(decoder, bytes, payload.byteSize());
+            return (int) functions.start().invokeExact(decoder, bytes, payload.byteSize());
         });
     }
 
@@ -67,14 +68,14 @@ final class NativeRansDecoder implements RansDecoder {
             throw new IllegalArgumentException(
                     count + " symbols, but " + indices.byteSize() + " indices and room for " + symbols.byteSize() / 2);
         }
-        MemorySegment packed = CpuTables.of(tables).address();
+        MemorySegment packed = LibraryTables.of(library, tables).address();
         try (Arena outer = Arena.ofConfined()) {
             MemorySegment in = Natives.inNativeMemory(outer, indices.asSlice(0, count));
             MemorySegment target = symbols.asSlice(0, 2L * count);
             MemorySegment out = target.isNative() ? target : outer.allocate(Math.max(2, 2L * count), 64);
             try {
                 call((decoder, arena) ->
-                        (int) FUNCTIONS.decode().invokeExact(decoder, packed, in, (long) count, out, 2L * count));
+                        (int) functions.decode().invokeExact(decoder, packed, in, (long) count, out, 2L * count));
             } finally {
                 if (!target.isNative()) {
                     target.copyFrom(out.asSlice(0, 2L * count));
@@ -85,7 +86,7 @@ final class NativeRansDecoder implements RansDecoder {
 
     @Override
     public synchronized void finish(int symbolChecksum) {
-        call((decoder, arena) -> (int) FUNCTIONS.finish().invokeExact(decoder, symbolChecksum));
+        call((decoder, arena) -> (int) functions.finish().invokeExact(decoder, symbolChecksum));
     }
 
     @Override

@@ -1,4 +1,4 @@
-package org.comneck.backend.cpu;
+package org.comneck.backend.library;
 
 import static java.lang.foreign.ValueLayout.ADDRESS;
 import static java.lang.foreign.ValueLayout.JAVA_FLOAT;
@@ -25,11 +25,10 @@ import org.comneck.DamagedDataException;
 import org.comneck.InternalException;
 
 /**
- * The functions of comneck.h. The library is taken from the class path and loaded once; whether that worked is a value, see
- * {@link #unavailabilityCause}.
+ * The functions of comneck.h in one loaded library: libcomneck or libcomneck_cuda, which implement the same manual.
  */
-final class ComneckLibrary {
-    static final int ABI_VERSION = 3;
+public final class ComneckLibrary {
+    static final int ABI_VERSION = 4;
 
     static final int OK = 0;
     static final int MISUSE = 1;
@@ -72,6 +71,8 @@ final class ComneckLibrary {
             MethodHandle layerDestroy,
             MethodHandle planCreate,
             MethodHandle planStage,
+            MethodHandle planPort,
+            MethodHandle planPortMemory,
             MethodHandle planSeal,
             MethodHandle planBytes,
             MethodHandle planExecute,
@@ -90,32 +91,56 @@ final class ComneckLibrary {
             MethodHandle planToPixels,
             CodingFunctions coding) {}
 
-    /** What loading came to: functions or a cause. */
-    private record Loaded(Functions functions, Throwable cause) {}
+    /**
+     * What loading came to: a library or a cause.
+     *
+     * @param library null where it cannot be used
+     * @param cause why not, else null
+     */
+    public record Loaded(ComneckLibrary library, Throwable cause) {}
 
-    private static final Loaded LOADED = load();
+    /** Method handles. */
+    final Functions functions;
 
-    /** Null where the library is unavailable. */
-    static final Functions FUNCTIONS = LOADED.functions;
+    private final SymbolLookup lookup;
+    private final String name;
 
-    private ComneckLibrary() {}
+    private ComneckLibrary(String name, SymbolLookup lookup) throws Throwable {
+        this.name = name;
+        this.lookup = lookup;
+        this.functions = bind(lookup);
+    }
 
-    /** Why the library cannot be used here, or null when it can. */
-    static Throwable unavailabilityCause() {
-        return LOADED.cause;
+    /**
+     * Loads {@code linux-x86_64/name} from the class path beside a class. Whether that worked is a value.
+     *
+     * @param beside whose package has the library
+     * @param name file name, such as {@code libcomneck.so}
+     */
+    public static Loaded load(Class<?> beside, String name) {
+        try {
+            return new Loaded(new ComneckLibrary(name, open(beside, name)), null);
+        } catch (Throwable t) {
+            return new Loaded(null, t);
+        }
+    }
+
+    /** A function that only this library has. */
+    public MethodHandle find(String function, FunctionDescriptor descriptor) {
+        return find(Linker.nativeLinker(), lookup, function, descriptor);
     }
 
     /** Turns a status into the exception that it stands for. */
-    static void check(int status) {
+    public void check(int status) {
         if (status != OK) {
             throw failure(status);
         }
     }
 
-    private static RuntimeException failure(int status) {
+    private RuntimeException failure(int status) {
         String message;
         try {
-            MemorySegment text = (MemorySegment) FUNCTIONS.lastError.invokeExact();
+            MemorySegment text = (MemorySegment) functions.lastError.invokeExact();
             message = text.reinterpret(512).getString(0);
         } catch (Throwable t) {
             throw linkage(t);
@@ -125,27 +150,17 @@ final class ComneckLibrary {
             case DAMAGED -> new DamagedDataException(message);
             case OUT_OF_MEMORY -> new InternalException("native memory: " + message);
             case UNSUPPORTED -> new UnsupportedOperationException(message);
-            default -> new InternalException("libcomneck: " + message);
+            default -> new InternalException(name + ": " + message);
         };
     }
 
     /** A throwable out of a downcall is never data: the call itself was made wrongly. */
-    static AssertionError linkage(Throwable t) {
+    public static AssertionError linkage(Throwable t) {
         return new AssertionError("a call into libcomneck is declared wrongly", t);
     }
 
-    private static Loaded load() {
-        try {
-            return new Loaded(bind(), null);
-        } catch (Throwable t) {
-            return new Loaded(null, t);
-        }
-    }
-
-    private static Functions bind() throws Throwable {
-        String resource = resource();
+    private static Functions bind(SymbolLookup lookup) throws Throwable {
         Linker linker = Linker.nativeLinker();
-        SymbolLookup lookup = open(resource);
         verify(linker, lookup);
         FunctionDescriptor twoPointers = FunctionDescriptor.of(JAVA_INT, ADDRESS, ADDRESS);
         FunctionDescriptor threePointers = FunctionDescriptor.of(JAVA_INT, ADDRESS, ADDRESS, ADDRESS);
@@ -179,6 +194,16 @@ final class ComneckLibrary {
                 find(linker, lookup, "comneck_layer_destroy", destroy),
                 find(linker, lookup, "comneck_plan_create", twoPointers),
                 find(linker, lookup, "comneck_plan_stage", twoPointers),
+                find(
+                        linker,
+                        lookup,
+                        "comneck_plan_port",
+                        FunctionDescriptor.of(JAVA_INT, ADDRESS, JAVA_LONG, JAVA_LONG, JAVA_INT)),
+                find(
+                        linker,
+                        lookup,
+                        "comneck_plan_port_memory",
+                        FunctionDescriptor.of(JAVA_INT, ADDRESS, JAVA_LONG, ADDRESS)),
                 find(linker, lookup, "comneck_plan_seal", FunctionDescriptor.of(JAVA_INT, ADDRESS, JAVA_LONG, ADDRESS)),
                 find(linker, lookup, "comneck_plan_bytes", twoPointers),
                 find(linker, lookup, "comneck_plan_execute", FunctionDescriptor.of(JAVA_INT, ADDRESS)),
@@ -255,25 +280,22 @@ final class ComneckLibrary {
         }
     }
 
-    private static String resource() {
+    /** Loads a private copy of the library, which is gone from the file system before this returns. */
+    private static SymbolLookup open(Class<?> beside, String name) throws IOException {
         String system = System.getProperty("os.name").toLowerCase(java.util.Locale.ROOT);
         String machine = System.getProperty("os.arch");
         if (!system.equals("linux") || !machine.equals("amd64")) {
             throw new UnsupportedOperationException(
-                    "libcomneck is built for Linux on x86-64, this is " + system + " on " + machine);
+                    name + " is built for Linux on x86-64, this is " + system + " on " + machine);
         }
-        return "linux-x86_64/libcomneck.so";
-    }
-
-    /** Loads a private copy of the library, which is gone from the file system before this returns. */
-    private static SymbolLookup open(String resource) throws IOException {
-        try (InputStream in = ComneckLibrary.class.getResourceAsStream(resource)) {
+        String resource = "linux-x86_64/" + name;
+        try (InputStream in = beside.getResourceAsStream(resource)) {
             if (in == null) {
-                throw new InternalException("libcomneck.so is not on the class path (" + resource + ")");
+                throw new InternalException(name + " is not on the class path (" + resource + ")");
             }
             // A directory that only this user can enter: nobody can put another library in its place.
             Path directory = Files.createTempDirectory("comneck-");
-            Path file = directory.resolve("libcomneck.so");
+            Path file = directory.resolve(name);
             // The mapping outlives the name, and nothing is left behind however the process ends.
             try {
                 Files.copy(in, file);

@@ -1,4 +1,4 @@
-package org.comneck.backend.cpu;
+package org.comneck.backend.library;
 
 import static java.lang.foreign.ValueLayout.JAVA_BYTE;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
@@ -8,19 +8,19 @@ import java.lang.foreign.MemorySegment;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
-import java.util.Set;
 import org.comneck.DamagedDataException;
 import org.comneck.backend.Activation;
 import org.comneck.backend.Run;
 
 /** A sealed native plan. Executing it is one call. */
-final class CpuRun implements Run {
-    private final CpuBackend backend;
+final class LibraryRun implements Run {
+    private final LibraryBackend backend;
+    private final ComneckLibrary library;
     private final NativeHandle plan;
     private final Arena arena = Arena.ofShared();
     private final Map<Integer, MemorySegment> ports = new HashMap<>();
-    private final List<CpuLayer> layers;
-    private final List<CpuTables> tables;
+    private final List<LibraryLayer> layers;
+    private final List<LibraryTables> tables;
     private final DamagedDataException[] damage; // of each payload, in the last execution
     private final MemorySegment text;
     private final MemorySegment offset;
@@ -29,18 +29,17 @@ final class CpuRun implements Run {
     private final List<String> stages;
     private boolean closed;
 
-    CpuRun(
-            CpuBackend backend,
+    LibraryRun(
+            LibraryBackend backend,
             NativeHandle plan,
-            MemorySegment memory,
-            List<CpuRunBuilder.Buffer> buffers,
-            Set<Integer> ports,
-            List<CpuLayer> layers,
-            List<CpuTables> tables,
+            Map<Integer, MemorySegment> ports,
+            List<LibraryLayer> layers,
+            List<LibraryTables> tables,
             int payloads,
             List<String> stages,
             long bytes) {
         this.backend = backend;
+        this.library = backend.library();
         this.plan = plan;
         this.layers = List.copyOf(layers);
         this.tables = List.copyOf(tables);
@@ -51,11 +50,7 @@ final class CpuRun implements Run {
         this.stages = List.copyOf(stages);
         this.nanos = arena.allocate(JAVA_LONG, Math.max(1, stages.size()));
         // Segments of this arena throw once the run is closed, instead of reading freed memory.
-        MemorySegment owned = memory.reinterpret(arena, null);
-        for (int port : ports) {
-            CpuRunBuilder.Buffer buffer = buffers.get(port);
-            this.ports.put(port, owned.asSlice(buffer.offset(), buffer.bytes()));
-        }
+        ports.forEach((port, memory) -> this.ports.put(port, memory.reinterpret(arena, null)));
     }
 
     @Override
@@ -85,7 +80,7 @@ final class CpuRun implements Run {
     private void handOver(int image, MemorySegment payload, int symbolChecksum) {
         int status;
         try {
-            status = (int) ComneckLibrary.FUNCTIONS
+            status = (int) library.functions
                     .coding()
                     .planPayload()
                     .invokeExact(plan.address(), image, payload, payload.byteSize(), symbolChecksum);
@@ -94,7 +89,7 @@ final class CpuRun implements Run {
         } catch (Throwable t) {
             throw ComneckLibrary.linkage(t);
         }
-        ComneckLibrary.check(status);
+        library.check(status);
     }
 
     @Override
@@ -108,17 +103,16 @@ final class CpuRun implements Run {
         }
         int status;
         try {
-            status = (int) ComneckLibrary.FUNCTIONS.planExecute().invokeExact(plan.address());
+            status = (int) library.functions.planExecute().invokeExact(plan.address());
             if (status == ComneckLibrary.OK) {
-                status = (int)
-                        ComneckLibrary.FUNCTIONS.planNanos().invokeExact(plan.address(), nanos, nanos.byteSize() / 8);
+                status = (int) library.functions.planNanos().invokeExact(plan.address(), nanos, nanos.byteSize() / 8);
             }
         } catch (RuntimeException e) {
             throw e;
         } catch (Throwable t) {
             throw ComneckLibrary.linkage(t);
         }
-        ComneckLibrary.check(status);
+        library.check(status);
         for (int i = 0; i < damage.length; i++) {
             damage[i] = readDamage(i);
         }
@@ -127,7 +121,7 @@ final class CpuRun implements Run {
     private DamagedDataException readDamage(int image) {
         int status;
         try {
-            status = (int) ComneckLibrary.FUNCTIONS
+            status = (int) library.functions
                     .coding()
                     .planDamage()
                     .invokeExact(plan.address(), image, text, text.byteSize(), offset);
@@ -136,7 +130,7 @@ final class CpuRun implements Run {
         } catch (Throwable t) {
             throw ComneckLibrary.linkage(t);
         }
-        ComneckLibrary.check(status);
+        library.check(status);
         return text.get(JAVA_BYTE, 0) == 0
                 ? null
                 : new DamagedDataException(text.getString(0), offset.get(JAVA_LONG, 0));

@@ -1,4 +1,4 @@
-package org.comneck.backend.cpu;
+package org.comneck.backend.library;
 
 import static java.lang.foreign.ValueLayout.ADDRESS;
 import static java.lang.foreign.ValueLayout.JAVA_BYTE;
@@ -25,13 +25,15 @@ final class NativeRansEncoder implements RansEncoder {
 
     private static final Cleaner CLEANER = Cleaner.create();
 
+    private final ComneckLibrary library;
     private final NativeHandle handle;
 
-    NativeRansEncoder() {
-        CodingFunctions functions = ComneckLibrary.FUNCTIONS.coding();
+    NativeRansEncoder(ComneckLibrary library) {
+        this.library = library;
+        CodingFunctions functions = library.functions.coding();
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment out = arena.allocate(ADDRESS);
-            ComneckLibrary.check((int) functions.encoderCreate().invokeExact(out));
+            library.check((int) functions.encoderCreate().invokeExact(out));
             NativeHandle made = new NativeHandle("encoder", out.get(ADDRESS, 0), functions.encoderDestroy());
             CLEANER.register(this, made::close);
             handle = made;
@@ -59,7 +61,7 @@ final class NativeRansEncoder implements RansEncoder {
                 MemorySegment values =
                         Natives.inNativeMemory(arena, pass.values().asSlice(0, 2L * pass.count()));
                 MemorySegment at = all.asSlice(i * PASS.byteSize(), PASS);
-                at.set(ADDRESS, 0, CpuTables.of(pass.tables()).address());
+                at.set(ADDRESS, 0, LibraryTables.of(library, pass.tables()).address());
                 at.set(ADDRESS, 8, indices);
                 at.set(JAVA_LONG, 16, indices.byteSize());
                 at.set(ADDRESS, 24, values);
@@ -70,7 +72,7 @@ final class NativeRansEncoder implements RansEncoder {
             MemorySegment bytes = arena.allocate(JAVA_LONG);
             MemorySegment checksum = arena.allocate(JAVA_INT);
             try {
-                ComneckLibrary.check((int) ComneckLibrary.FUNCTIONS
+                library.check((int) library.functions
                         .coding()
                         .encode()
                         .invokeExact(

@@ -1,4 +1,4 @@
-package org.comneck.backend.cpu;
+package org.comneck.backend.library;
 
 import static java.lang.foreign.ValueLayout.ADDRESS;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
@@ -9,11 +9,14 @@ import org.comneck.backend.Backend;
 import org.comneck.backend.CodingTables;
 
 /** Coding tables packed by the library. */
-final class CpuTables implements Backend.Tables {
+final class LibraryTables implements Backend.Tables {
     private final CodingTables source;
     private final NativeHandle handle;
 
-    CpuTables(CodingTables source) {
+    private final ComneckLibrary library;
+
+    LibraryTables(ComneckLibrary library, CodingTables source) {
+        this.library = library;
         this.source = source;
         int tables = source.tables();
         int width = CodingTables.MAX_COUNT + 1;
@@ -27,9 +30,9 @@ final class CpuTables implements Backend.Tables {
             MemorySegment first = arena.allocateFrom(JAVA_INT, source.first());
             MemorySegment count = arena.allocateFrom(JAVA_INT, source.count());
             MemorySegment rows = arena.allocateFrom(JAVA_INT, frequency);
-            CodingFunctions functions = ComneckLibrary.FUNCTIONS.coding();
+            CodingFunctions functions = library.functions.coding();
             try {
-                ComneckLibrary.check((int) functions
+                library.check((int) functions
                         .tablesCreate()
                         .invokeExact(
                                 tables,
@@ -51,8 +54,9 @@ final class CpuTables implements Backend.Tables {
         }
     }
 
-    static CpuTables of(Backend.Tables tables) {
-        if (tables instanceof CpuTables ours) {
+    /** Ours, of the same library. */
+    static LibraryTables of(ComneckLibrary library, Backend.Tables tables) {
+        if (tables instanceof LibraryTables ours && ours.library == library) {
             return ours;
         }
         throw new IllegalArgumentException("tables of another backend: " + tables);

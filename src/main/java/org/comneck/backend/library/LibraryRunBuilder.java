@@ -1,4 +1,4 @@
-package org.comneck.backend.cpu;
+package org.comneck.backend.library;
 
 import static java.lang.foreign.ValueLayout.ADDRESS;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
@@ -8,9 +8,12 @@ import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.ref.Cleaner;
 import java.util.ArrayList;
+import java.util.HashMap;
 import java.util.HashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
+import java.util.TreeSet;
 import org.comneck.backend.Activation;
 import org.comneck.backend.Backend;
 import org.comneck.backend.Function;
@@ -23,7 +26,7 @@ import org.comneck.tensor.ElementType;
 import org.comneck.tensor.Tensor;
 
 /** Records each operation as one step of a native plan. The plan checks all bounds once more. */
-final class CpuRunBuilder implements RunBuilder {
+final class LibraryRunBuilder implements RunBuilder {
     /** A buffer's place in the run's memory. */
     record Buffer(long offset, long bytes) {}
 
@@ -31,6 +34,11 @@ final class CpuRunBuilder implements RunBuilder {
     private interface Call {
         int invoke(ComneckLibrary.Functions functions, MemorySegment plan, Arena arena) throws Throwable;
     }
+
+    /** {@code COMNECK_INPUT} and {@code COMNECK_OUTPUT}. */
+    private static final int INPUT = 1;
+
+    private static final int OUTPUT = 2;
 
     private static final Cleaner CLEANER = Cleaner.create();
 
@@ -51,25 +59,28 @@ final class CpuRunBuilder implements RunBuilder {
         }
     }
 
-    private final CpuBackend backend;
+    private final LibraryBackend backend;
+    private final ComneckLibrary library;
     private final NativeHandle plan;
     private final GivenUp givenUp;
     private final BufferLayout layout = new BufferLayout();
     private final List<Buffer> buffers = new ArrayList<>();
     private final Set<Integer> released = new HashSet<>();
-    private final Set<Integer> ports = new HashSet<>();
-    private final List<CpuLayer> layers = new ArrayList<>();
-    private final List<CpuTables> tables = new ArrayList<>();
+    private final Set<Integer> inputs = new HashSet<>();
+    private final Set<Integer> outputs = new HashSet<>();
+    private final List<LibraryLayer> layers = new ArrayList<>();
+    private final List<LibraryTables> tables = new ArrayList<>();
     private int payloads;
     private final List<String> stages = new ArrayList<>();
     private boolean built;
 
-    CpuRunBuilder(CpuBackend backend) {
+    LibraryRunBuilder(LibraryBackend backend) {
         this.backend = backend;
+        this.library = backend.library();
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment out = arena.allocate(ADDRESS);
-            ComneckLibrary.check((int) ComneckLibrary.FUNCTIONS.planCreate().invokeExact(backend.address(), out));
-            plan = new NativeHandle("run", out.get(ADDRESS, 0), ComneckLibrary.FUNCTIONS.planDestroy());
+            library.check((int) library.functions.planCreate().invokeExact(backend.address(), out));
+            plan = new NativeHandle("run", out.get(ADDRESS, 0), library.functions.planDestroy());
         } catch (RuntimeException e) {
             throw e;
         } catch (Throwable t) {
@@ -101,7 +112,7 @@ final class CpuRunBuilder implements RunBuilder {
     @Override
     public void release(Activation activation) {
         Buffer buffer = of(activation);
-        if (!ports.contains(activation.buffer())) {
+        if (!inputs.contains(activation.buffer()) && !outputs.contains(activation.buffer())) {
             released.add(activation.buffer());
             layout.release(buffer.offset(), buffer.bytes());
         }
@@ -111,14 +122,14 @@ final class CpuRunBuilder implements RunBuilder {
     public Activation input(ElementType type, int images, int height, int width, int channels) {
         // The host fills it before the first step, so that it cannot lie where an earlier step still works.
         Activation activation = buffer(type, Grid.FULL, images, height, width, channels, false);
-        ports.add(activation.buffer());
+        inputs.add(activation.buffer());
         return activation;
     }
 
     @Override
     public void output(Activation activation) {
         of(activation);
-        ports.add(activation.buffer());
+        outputs.add(activation.buffer());
     }
 
     @Override
@@ -142,7 +153,7 @@ final class CpuRunBuilder implements RunBuilder {
             Activation residual,
             Function function,
             Activation destination) {
-        if (!(layer instanceof CpuLayer own) || own.backend() != backend) {
+        if (!(layer instanceof LibraryLayer own) || own.backend() != backend) {
             throw new IllegalArgumentException("a layer of another backend: " + layer);
         }
         StepChecks.convolution(layer, sources, absent, residual, destination);
@@ -335,7 +346,7 @@ final class CpuRunBuilder implements RunBuilder {
     public void decodeFactorized(Backend.Tables tables, Tensor medians, Activation symbols, Activation zHat) {
         StepChecks.factorized(zHat, medians, symbols);
         StepChecks.tables(tables, zHat.channels());
-        CpuTables packed = CpuTables.of(tables);
+        LibraryTables packed = LibraryTables.of(library, tables);
         step((f, p, arena) -> {
             MemorySegment m = Natives.floats(arena, medians);
             return (int) f.coding()
@@ -350,7 +361,7 @@ final class CpuRunBuilder implements RunBuilder {
             Backend.Tables tables, Activation parameters, Tensor thresholds, Activation symbols, Activation yHat) {
         StepChecks.gaussian(parameters, thresholds, symbols, yHat);
         StepChecks.tables(tables, Math.toIntExact(thresholds.shape().elements() + 1));
-        CpuTables packed = CpuTables.of(tables);
+        LibraryTables packed = LibraryTables.of(library, tables);
         step((f, p, arena) -> {
             MemorySegment t = Natives.floats(arena, thresholds);
             return (int) f.coding()
@@ -377,12 +388,23 @@ final class CpuRunBuilder implements RunBuilder {
 
     @Override
     public Run build() {
-        MemorySegment[] memory = new MemorySegment[1];
+        Set<Integer> ports = new TreeSet<>(inputs);
+        ports.addAll(outputs);
+        Map<Integer, MemorySegment> memory = new HashMap<>();
         long[] bytes = new long[1];
+        for (int port : ports) {
+            Buffer buffer = buffers.get(port);
+            int direction = (inputs.contains(port) ? INPUT : 0) | (outputs.contains(port) ? OUTPUT : 0);
+            step((f, p, arena) -> (int) f.planPort().invokeExact(p, buffer.offset(), buffer.bytes(), direction));
+        }
         step((f, p, arena) -> {
             MemorySegment out = arena.allocate(ADDRESS);
-            ComneckLibrary.check((int) f.planSeal().invokeExact(p, layout.bytes(), out));
-            memory[0] = out.get(ADDRESS, 0);
+            library.check((int) f.planSeal().invokeExact(p, layout.bytes(), out));
+            for (int port : ports) {
+                Buffer buffer = buffers.get(port);
+                library.check((int) f.planPortMemory().invokeExact(p, buffer.offset(), out));
+                memory.put(port, out.get(ADDRESS, 0).reinterpret(buffer.bytes()));
+            }
             MemorySegment total = arena.allocate(JAVA_LONG);
             int status = (int) f.planBytes().invokeExact(p, total);
             bytes[0] = total.get(JAVA_LONG, 0);
@@ -390,24 +412,14 @@ final class CpuRunBuilder implements RunBuilder {
         });
         built = true;
         givenUp.built = true; // from here on the run owns the plan
-        return new CpuRun(
-                backend,
-                plan,
-                memory[0].reinterpret(layout.bytes()),
-                buffers,
-                ports,
-                layers,
-                tables,
-                payloads,
-                stages,
-                bytes[0]);
+        return new LibraryRun(backend, plan, memory, layers, tables, payloads, stages, bytes[0]);
     }
 
     /** Adds a step. The library's misuse status becomes an IllegalArgumentException. */
     private void step(Call call) {
         recording();
         try (Arena arena = Arena.ofConfined()) {
-            ComneckLibrary.check(call.invoke(ComneckLibrary.FUNCTIONS, plan.address(), arena));
+            library.check(call.invoke(library.functions, plan.address(), arena));
         } catch (RuntimeException | Error e) {
             throw e;
         } catch (Throwable t) {

@@ -1,4 +1,4 @@
-package org.comneck.backend.cpu;
+package org.comneck.backend.library;
 
 import java.lang.foreign.MemorySegment;
 import org.comneck.backend.Convolution;
@@ -6,20 +6,20 @@ import org.comneck.backend.Layer;
 import org.comneck.backend.Precision;
 
 /** Weights packed by the library. */
-final class CpuLayer implements Layer {
-    private final CpuBackend backend;
+final class LibraryLayer implements Layer {
+    private final LibraryBackend backend;
     private final NativeHandle handle;
     private final Convolution geometry;
     private final Precision precision;
 
-    CpuLayer(CpuBackend backend, NativeHandle handle, Convolution geometry, Precision precision) {
+    LibraryLayer(LibraryBackend backend, NativeHandle handle, Convolution geometry, Precision precision) {
         this.backend = backend;
         this.handle = handle;
         this.geometry = geometry;
         this.precision = precision;
     }
 
-    CpuBackend backend() {
+    LibraryBackend backend() {
         return backend;
     }
 

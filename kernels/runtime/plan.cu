@@ -1,0 +1,197 @@
+#include "runtime/plan.h"
+
+#include <chrono>
+#include <cstring>
+
+#include "comneck_cuda.h"
+
+namespace comneck::cuda {
+
+int32_t check_cuda(cudaError_t error, const char *doing) {
+  if (error == cudaSuccess) return COMNECK_OK;
+  (void)cudaGetLastError();  // it is reported here and now
+  const int32_t status = error == cudaErrorMemoryAllocation ? COMNECK_OUT_OF_MEMORY : COMNECK_INTERNAL;
+  return fail(status, "%s: %s (CUDA error %d)", doing, cudaGetErrorString(error), static_cast<int>(error));
+}
+
+int32_t Allocation::allocate(int64_t bytes) {
+  release();
+  if (bytes == 0) return COMNECK_OK;
+  void *memory = nullptr;
+  const auto size = static_cast<size_t>(bytes);
+  char doing[80];
+  std::snprintf(doing, sizeof doing, "allocating %lld bytes of %s memory", static_cast<long long>(bytes),
+                kind_ == Kind::kDevice ? "device" : "pinned");
+  if (const int32_t status = check_cuda(kind_ == Kind::kDevice ? cudaMalloc(&memory, size) : cudaMallocHost(&memory, size), doing);
+      status != COMNECK_OK) {
+    return status;
+  }
+  data_ = static_cast<char *>(memory);
+  bytes_ = bytes;
+  return COMNECK_OK;
+}
+
+void Allocation::release() {
+  if (data_ != nullptr) (void)(kind_ == Kind::kDevice ? cudaFree(data_) : cudaFreeHost(data_));
+  data_ = nullptr;
+  bytes_ = 0;
+}
+
+namespace {
+
+constexpr int64_t kAlignment = 256;  // of every part of device memory
+
+int64_t aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+int64_t now_nanos() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+}  // namespace comneck::cuda
+
+using namespace comneck;
+using namespace comneck::cuda;
+
+#define COMNECK_TRY(call)                                                   \
+  do {                                                                      \
+    if (const int32_t failed = (call); failed != COMNECK_OK) return failed; \
+  } while (0)
+
+comneck_plan::~comneck_plan() {
+  if (stream != nullptr) (void)cudaStreamDestroy(stream);
+}
+
+int32_t comneck_plan::add(Step step) {
+  if (sealed) return fail(COMNECK_MISUSE, "a step added to a sealed plan");
+  if (nanos.empty()) nanos.push_back(0);
+  steps.push_back({std::move(step), static_cast<int32_t>(nanos.size()) - 1});
+  return COMNECK_OK;
+}
+
+int64_t comneck_plan::constant(const void *data, int64_t bytes) {
+  const auto offset = static_cast<int64_t>(constants.size());
+  constants.resize(static_cast<size_t>(offset + aligned(bytes)));
+  if (bytes > 0) std::memcpy(constants.data() + offset, data, static_cast<size_t>(bytes));
+  return offset;
+}
+
+int32_t comneck_plan::seal(int64_t memory_bytes) {
+  if (sealed) return fail(COMNECK_MISUSE, "the plan is sealed already");
+  if (memory_bytes < reach) {
+    return fail(COMNECK_MISUSE, "%lld bytes of memory, but the views reach to %lld", static_cast<long long>(memory_bytes),
+                static_cast<long long>(reach));
+  }
+  int64_t host = 0;
+  for (Port &port : ports) {
+    if (port.offset > memory_bytes - port.bytes) return fail(COMNECK_MISUSE, "a port beyond the plan's memory");
+    port.host = host;
+    host += aligned(port.bytes);
+  }
+  COMNECK_TRY(check_cuda(cudaSetDevice(context->device), "choosing the device"));
+  COMNECK_TRY(check_cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream"));
+  COMNECK_TRY(memory.allocate(memory_bytes));
+  COMNECK_TRY(constant_memory.allocate(static_cast<int64_t>(constants.size())));
+  const auto images = static_cast<int64_t>(payloads.size());
+  COMNECK_TRY(coded.allocate(2 * images * symbols));
+  COMNECK_TRY(indices.allocate(images * most_symbols));
+  COMNECK_TRY(port_staging.allocate(host));
+  COMNECK_TRY(room_for_payloads());
+  if (memory_bytes > 0) COMNECK_TRY(check_cuda(cudaMemsetAsync(memory.data(), 0, static_cast<size_t>(memory_bytes), stream), "clearing memory"));
+  if (host > 0) std::memset(port_staging.data(), 0, static_cast<size_t>(host));
+  if (!constants.empty()) {
+    COMNECK_TRY(check_cuda(cudaMemcpyAsync(constant_memory.data(), constants.data(), constants.size(), cudaMemcpyHostToDevice, stream),
+                           "uploading constants"));
+  }
+  COMNECK_TRY(check_cuda(cudaStreamSynchronize(stream), "preparing a run"));
+  constants.clear();
+  constants.shrink_to_fit();
+  sealed = true;
+  return COMNECK_OK;
+}
+
+// Images, then words, then bits, in device memory as in pinned memory. Grows by half when the payloads have grown.
+int32_t comneck_plan::room_for_payloads() {
+  if (payloads.empty()) return COMNECK_OK;
+  int64_t bytes = 0;
+  for (const Payload &payload : payloads) bytes += aligned(static_cast<int64_t>(payload.bytes.size()) + kBitPadding);
+  const int64_t head = aligned(static_cast<int64_t>(payloads.size() * sizeof(RansImage)));
+  // Words and bits take at most what the payload takes, each. At the start: a bit for each symbol.
+  const bool fits = payload_memory.bytes() > 0 && words_offset + bytes <= bits_offset && bits_offset + bytes <= payload_memory.bytes();
+  if (fits) return COMNECK_OK;
+  const int64_t room = aligned(std::max(bytes + bytes / 2, static_cast<int64_t>(payloads.size()) * (symbols / 8 + 4096)));
+  words_offset = head;
+  bits_offset = head + room;
+  COMNECK_TRY(payload_memory.allocate(head + 2 * room));
+  return payload_staging.allocate(head + 2 * room);
+}
+
+int32_t comneck_plan::execute() {
+  if (!sealed) return fail(COMNECK_MISUSE, "the plan is not sealed");
+  if (!payloads.empty() && !finishes) return fail(COMNECK_MISUSE, "payloads are begun but not finished");
+  COMNECK_TRY(check_cuda(cudaSetDevice(context->device), "choosing the device"));
+  const int64_t start = now_nanos();
+  COMNECK_TRY(room_for_payloads());
+  auto *images = reinterpret_cast<RansImage *>(payload_staging.data());
+  int64_t words = 0;
+  int64_t bits = 0;
+  for (size_t n = 0; n < payloads.size(); n++) {
+    Payload &payload = payloads[n];
+    payload.damage = PayloadDamage{};
+    PayloadHead head;
+    if (!read_payload_head(payload.bytes.data(), static_cast<int64_t>(payload.bytes.size()), &head, &payload.damage)) {
+      images[n] = damaged_image();
+      continue;
+    }
+    lay_out(payload.bytes.data(), head, reinterpret_cast<uint16_t *>(payload_staging.data() + words_offset), words,
+            reinterpret_cast<uint8_t *>(payload_staging.data() + bits_offset), bits, &images[n], &payload.sections);
+    words += words_room(head);
+    bits += head.bit_bytes + kBitPadding;
+  }
+  const auto upload = [&](int64_t offset, int64_t bytes) {
+    return bytes == 0 ? COMNECK_OK
+                      : check_cuda(cudaMemcpyAsync(payload_memory.data() + offset, payload_staging.data() + offset,
+                                                   static_cast<size_t>(bytes), cudaMemcpyHostToDevice, stream),
+                                   "uploading payloads");
+  };
+  const auto image_bytes = static_cast<int64_t>(payloads.size() * sizeof(RansImage));
+  COMNECK_TRY(upload(0, image_bytes));
+  COMNECK_TRY(upload(words_offset, 2 * words));
+  COMNECK_TRY(upload(bits_offset, bits));
+  for (const Port &port : ports) {
+    if ((port.direction & COMNECK_INPUT) == 0) continue;
+    COMNECK_TRY(check_cuda(cudaMemcpyAsync(memory.data() + port.offset, port_staging.data() + port.host, static_cast<size_t>(port.bytes),
+                                           cudaMemcpyHostToDevice, stream),
+                           "uploading inputs"));
+  }
+
+  const Queue queue{memory.data(),
+                    constant_memory.data(),
+                    reinterpret_cast<RansImage *>(payload_memory.data()),
+                    reinterpret_cast<const uint16_t *>(payload_memory.data() + words_offset),
+                    reinterpret_cast<const uint8_t *>(payload_memory.data() + bits_offset),
+                    reinterpret_cast<int16_t *>(coded.data()),
+                    reinterpret_cast<uint8_t *>(indices.data()),
+                    symbols,
+                    context->info.multiprocessors,
+                    stream};
+  for (int64_t &stage : nanos) stage = 0;
+  for (const Entry &entry : steps) COMNECK_TRY(check_cuda(entry.step(queue), "queueing a step"));
+
+  for (const Port &port : ports) {
+    if ((port.direction & COMNECK_OUTPUT) == 0) continue;
+    COMNECK_TRY(check_cuda(cudaMemcpyAsync(port_staging.data() + port.host, memory.data() + port.offset, static_cast<size_t>(port.bytes),
+                                           cudaMemcpyDeviceToHost, stream),
+                           "downloading outputs"));
+  }
+  if (!payloads.empty()) {
+    COMNECK_TRY(check_cuda(cudaMemcpyAsync(payload_staging.data(), payload_memory.data(), static_cast<size_t>(image_bytes),
+                                           cudaMemcpyDeviceToHost, stream),
+                           "downloading verdicts"));
+  }
+  COMNECK_TRY(check_cuda(cudaStreamSynchronize(stream), "executing a run"));
+  for (size_t n = 0; n < payloads.size(); n++) describe(images[n], payloads[n].sections, payloads[n].checksum, &payloads[n].damage);
+  // The device is not stopped to time a stage: the first one has it all.
+  if (!nanos.empty()) nanos[0] = now_nanos() - start;
+  return COMNECK_OK;
+}

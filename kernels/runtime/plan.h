@@ -1,0 +1,145 @@
+// Contexts, layers and plans of libcomneck_cuda.
+//
+// Memory of a plan, all allocated when it is sealed, nothing afterwards (but for a payload larger than any before):
+//   device: buffers (the caller's layout) | constants of the steps | symbols in coding order, scale indices | payloads
+//   pinned: ports | payloads
+// An execution queues on the plan's own stream: ports that the host wrote and the payloads up, the steps, ports that the host reads and the
+// images' verdicts down; then waits once.
+#ifndef COMNECK_KERNELS_PLAN_H
+#define COMNECK_KERNELS_PLAN_H
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend/status.h"
+#include "backend/view.h"
+#include "canonical_conv/canonical_conv.h"
+#include "comneck.h"
+#include "device.h"
+#include "elements.h"
+#include "entropy/payload_head.h"
+#include "rans_decode/rans_batch.h"
+#include "rans_decode/rans_decode.h"
+#include "runtime/device_info.h"
+
+namespace comneck::cuda {
+
+// COMNECK_OK, or the status and message of a CUDA error. doing: "allocating 12 bytes".
+int32_t check_cuda(cudaError_t error, const char *doing);
+
+// Memory of the device or pinned memory of the host; one owner.
+class Allocation {
+ public:
+  enum class Kind { kDevice, kPinned };
+  explicit Allocation(Kind kind) : kind_(kind) {}
+  Allocation(const Allocation &) = delete;
+  Allocation &operator=(const Allocation &) = delete;
+  ~Allocation() { release(); }
+
+  // Frees what was there. 0 bytes are allowed.
+  int32_t allocate(int64_t bytes);
+  char *data() const { return data_; }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  void release();
+
+  Kind kind_;
+  char *data_ = nullptr;
+  int64_t bytes_ = 0;
+};
+
+// What a step sees when it is queued.
+struct Queue {
+  char *memory;           // the buffers
+  const char *constants;
+  RansImage *images;
+  const uint16_t *words;
+  const uint8_t *bits;
+  int16_t *coded;         // [image][symbols of all passes]
+  uint8_t *indices;
+  int64_t symbols;        // of an image, all passes
+  int32_t multiprocessors;
+  cudaStream_t stream;
+};
+
+using Step = std::function<cudaError_t(const Queue &)>;
+
+}  // namespace comneck::cuda
+
+struct comneck_context {
+  int32_t device;
+  comneck::cuda::DeviceInfo info;
+};
+
+struct comneck_layer {
+  comneck_context *context = nullptr;
+  comneck::cuda::ConvLayer packed;  // weights and bias moved to the device
+  comneck::cuda::Allocation memory{comneck::cuda::Allocation::Kind::kDevice};
+  const float *weights = nullptr;
+  const float *bias = nullptr;
+  const comneck::cuda::ConvTap *taps = nullptr;
+  const comneck::cuda::ConvPhase *phases = nullptr;
+};
+
+struct comneck_plan {
+  explicit comneck_plan(comneck_context *owner) : context(owner) {}
+  ~comneck_plan();
+
+  struct Port {
+    int64_t offset;
+    int64_t bytes;
+    int32_t direction;
+    int64_t host;  // offset in pinned memory
+  };
+  struct Entry {
+    comneck::cuda::Step step;
+    int32_t stage;
+  };
+  struct Payload {
+    std::vector<uint8_t> bytes;
+    uint32_t checksum = 0;
+    comneck::cuda::RansSections sections;
+    comneck::PayloadDamage damage{-1, "no payload was handed over"};
+  };
+
+  int32_t check(const comneck_view *view, const char *name) { return comneck::check_view(view, name, &reach); }
+  int32_t check(const comneck_view *view, const char *name, int32_t type, int32_t other) {
+    return comneck::check_view(view, name, type, other, &reach);
+  }
+  int32_t add(comneck::cuda::Step step);
+  // Offset of a copy of these bytes among the constants.
+  int64_t constant(const void *data, int64_t bytes);
+  int32_t seal(int64_t memory_bytes);
+  int32_t execute();
+  int32_t room_for_payloads();
+
+  comneck_context *const context;
+  std::vector<Entry> steps;
+  std::vector<int64_t> nanos;  // of each stage
+  std::vector<Port> ports;
+  std::vector<uint8_t> constants;
+  std::map<const comneck_tables *, std::pair<int64_t, comneck::cuda::RansTablesLayout>> tables;
+  std::vector<Payload> payloads;
+  int64_t symbols = 0;       // of an image, all passes
+  int64_t most_symbols = 0;  // of a pass
+  int64_t reach = 0;
+  bool sealed = false;
+  bool finishes = false;
+
+  cudaStream_t stream = nullptr;
+  comneck::cuda::Allocation memory{comneck::cuda::Allocation::Kind::kDevice};
+  comneck::cuda::Allocation constant_memory{comneck::cuda::Allocation::Kind::kDevice};
+  comneck::cuda::Allocation coded{comneck::cuda::Allocation::Kind::kDevice};
+  comneck::cuda::Allocation indices{comneck::cuda::Allocation::Kind::kDevice};
+  comneck::cuda::Allocation payload_memory{comneck::cuda::Allocation::Kind::kDevice};
+  comneck::cuda::Allocation payload_staging{comneck::cuda::Allocation::Kind::kPinned};
+  comneck::cuda::Allocation port_staging{comneck::cuda::Allocation::Kind::kPinned};
+  int64_t words_offset = 0;  // in the payload memory
+  int64_t bits_offset = 0;
+};
+
+#endif

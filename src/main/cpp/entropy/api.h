@@ -1,0 +1,44 @@
+// What stands behind the C handles of coding tables, encoders and decoders.
+#ifndef COMNECK_ENTROPY_API_H
+#define COMNECK_ENTROPY_API_H
+
+#include <cstdio>
+#include <vector>
+
+#include "backend/status.h"
+#include "comneck.h"
+#include "entropy/rans_decoder.h"
+#include "entropy/rans_encoder.h"
+#include "entropy/rans_tables.h"
+
+struct comneck_tables {
+  comneck::RansTables packed;
+};
+
+struct comneck_rans_encoder {
+  comneck::RansEncoder encoder;
+  std::vector<comneck::RansPass> passes;
+};
+
+struct comneck_rans_decoder {
+  explicit comneck_rans_decoder(int32_t isa) : decoder(isa) {}
+  comneck::RansDecoder decoder;
+};
+
+#define COMNECK_CHECK(call)                                                 \
+  do {                                                                      \
+    if (const int32_t failed = (call); failed != COMNECK_OK) return failed; \
+  } while (0)
+
+namespace comneck {
+
+inline int32_t copy_damage(const char *message, int64_t at, char *text, int64_t text_bytes, int64_t *offset) {
+  if (text == nullptr || text_bytes < 1 || offset == nullptr) return fail(COMNECK_MISUSE, "no room for what is damaged");
+  std::snprintf(text, static_cast<size_t>(text_bytes), "%s", message);
+  *offset = at;
+  return COMNECK_OK;
+}
+
+}  // namespace comneck
+
+#endif

@@ -1,0 +1,42 @@
+/*
+ * comneck_cuda.h: what libcomneck_cuda has besides comneck.h.
+ *
+ * The library implements the functions of comneck.h on a GPU, with the same results in F32, bit by bit. It needs the driver and nothing
+ * else, and loads without one. Where it differs:
+ *   - comneck_context_create(device, COMNECK_ISA_AUTO, ...): the first argument is the number of the device;
+ *   - a plan's memory is the device's: comneck_plan_seal gives NULL, the host writes and reads pinned memory of its ports, which is copied
+ *     before and after an execution;
+ *   - layers of precision BF16 round inputs and weights to bf16 and then compute in F32;
+ *   - comneck_rans_encode and the decoder without a plan run on the processor.
+ * The same sources compiled for the emulation give a library that does all this on the processor, for tests.
+ */
+#ifndef COMNECK_CUDA_H
+#define COMNECK_CUDA_H
+
+#include "comneck.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Why no GPU can be used. */
+enum {
+  COMNECK_CUDA_AVAILABLE = 0,
+  COMNECK_CUDA_NO_DRIVER = 1,
+  COMNECK_CUDA_OLD_DRIVER = 2,
+  COMNECK_CUDA_NO_DEVICE = 3,
+  COMNECK_CUDA_WRONG_ARCHITECTURE = 4, /* older than sm_80 */
+  COMNECK_CUDA_BROKEN = 5              /* the driver says something else */
+};
+
+/*
+ * Whether a device can be used: *cause is one of the above, *text one line for people (what device, or what is missing), truncated to
+ * text_bytes. Always COMNECK_OK but for misuse.
+ */
+COMNECK_API int32_t comneck_cuda_probe(int32_t device, int32_t *cause, char *text, int64_t text_bytes);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

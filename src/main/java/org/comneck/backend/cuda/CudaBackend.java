@@ -1,0 +1,107 @@
+package org.comneck.backend.cuda;
+
+import static java.lang.foreign.ValueLayout.ADDRESS;
+import static java.lang.foreign.ValueLayout.JAVA_INT;
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
+
+import java.lang.foreign.Arena;
+import java.lang.foreign.FunctionDescriptor;
+import java.lang.foreign.MemorySegment;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.List;
+import org.comneck.InternalException;
+import org.comneck.backend.library.ComneckLibrary;
+import org.comneck.backend.library.LibraryBackend;
+
+/** Our CUDA kernels on one device. F32 results are the processor's, bit by bit. */
+public final class CudaBackend extends LibraryBackend {
+    /** Whether a device can be used, in the numbers of comneck_cuda.h. */
+    public enum Cause {
+        /** It can. */
+        AVAILABLE,
+        /** No NVIDIA driver is installed. */
+        NO_DRIVER,
+        /** The driver is older than the CUDA that the library was built with. */
+        OLD_DRIVER,
+        /** There is a driver, but no such device. */
+        NO_DEVICE,
+        /** The device is older than sm_80. */
+        WRONG_ARCHITECTURE,
+        /** The driver says something else. */
+        BROKEN,
+        /** This build has no libcomneck_cuda: it was made without nvcc, or for another platform. */
+        NO_LIBRARY
+    }
+
+    /**
+     * Whether a device can be used, and why not.
+     *
+     * @param cause {@link Cause#AVAILABLE} when it can
+     * @param text what the device is, or what is missing: one line for people
+     */
+    public record Availability(Cause cause, String text) {
+        /** Whether the device can be used. */
+        public boolean isAvailable() {
+            return cause == Cause.AVAILABLE;
+        }
+    }
+
+    private static final int TEXT_BYTES = 256;
+    private static final List<Path> DRIVER = List.of(Path.of("/dev/nvidiactl"), Path.of("/dev/dxg"));
+
+    /** Loaded when somebody asks, and a driver is there. */
+    private static final class Library {
+        static final ComneckLibrary.Loaded LOADED = ComneckLibrary.load(CudaBackend.class, "libcomneck_cuda.so");
+
+        private Library() {}
+    }
+
+    private CudaBackend(ComneckLibrary library, int device) {
+        super("cuda", library, device, 0);
+    }
+
+    /** Asks the driver, which takes some tens of milliseconds; where there is none, nothing is loaded. */
+    public static Availability availability(int device) {
+        if (DRIVER.stream().noneMatch(Files::exists)) {
+            return new Availability(Cause.NO_DRIVER, "no NVIDIA driver is installed: there is no " + DRIVER.getFirst());
+        }
+        ComneckLibrary.Loaded loaded = Library.LOADED;
+        return loaded.cause() != null
+                ? new Availability(Cause.NO_LIBRARY, loaded.cause().getMessage())
+                : availability(loaded.library(), device);
+    }
+
+    static Availability availability(ComneckLibrary library, int device) {
+        FunctionDescriptor descriptor = FunctionDescriptor.of(JAVA_INT, JAVA_INT, ADDRESS, ADDRESS, JAVA_LONG);
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment cause = arena.allocate(JAVA_INT);
+            MemorySegment text = arena.allocate(TEXT_BYTES);
+            library.check((int)
+                    library.find("comneck_cuda_probe", descriptor).invokeExact(device, cause, text, (long) TEXT_BYTES));
+            return new Availability(Cause.values()[cause.get(JAVA_INT, 0)], text.getString(0));
+        } catch (RuntimeException e) {
+            throw e;
+        } catch (Throwable t) {
+            throw ComneckLibrary.linkage(t);
+        }
+    }
+
+    /**
+     * Opens the backend on a device.
+     *
+     * @throws InternalException when it is unavailable: ask {@link #availability} first
+     */
+    public static CudaBackend open(int device) {
+        Availability availability = availability(device);
+        if (!availability.isAvailable()) {
+            throw new InternalException("the cuda backend is unavailable: " + availability.text());
+        }
+        return new CudaBackend(Library.LOADED.library(), device);
+    }
+
+    /** Opens a backend on another build of the library: the emulation. */
+    static CudaBackend open(ComneckLibrary library) {
+        return new CudaBackend(library, 0);
+    }
+}
