@@ -86,6 +86,27 @@ final class ServeCommand implements Callable<Integer> {
             description = "Most open connections; default ${DEFAULT-VALUE}.")
     private int maxConnections = Limits.DEFAULT.connections();
 
+    @Option(names = "--tls-cert", paramLabel = "FILE", description = "Certificate chain, PEM.")
+    private Path certificate;
+
+    @Option(names = "--tls-key", paramLabel = "FILE", description = "Its private key, PEM (PKCS #8).")
+    private Path key;
+
+    @Option(
+            names = "--tls-client-ca",
+            paramLabel = "FILE",
+            description = "Ask clients for certificates that descend from these, PEM.")
+    private Path clientAuthority;
+
+    @Option(
+            names = "--token-file",
+            paramLabel = "FILE",
+            description = "Ask clients for a bearer token: one of this file, one a line; read again when it changes.")
+    private Path tokens;
+
+    @Option(names = "--insecure-public", description = "Allow an address other than loopback without TLS and tokens.")
+    private boolean insecurePublic;
+
     @Option(
             names = "--grace",
             paramLabel = "SECONDS",
@@ -133,6 +154,7 @@ final class ServeCommand implements Callable<Integer> {
                         .withBodyBytes(maxBody)
                         .withPixels(maxPixels, maxPhotoPixels)
                         .withConnections(maxConnections, Limits.DEFAULT.streams()))
+                .withSecurity(new ServerOptions.Security(certificate, key, clientAuthority, tokens, insecurePublic))
                 .withDrain(new ServerOptions.Drain(
                         grace == null ? -1 : Math.round(grace * 1000), Math.round(drainTimeout * 1000)));
         Models loaded = models != null
@@ -140,7 +162,8 @@ final class ServeCommand implements Callable<Integer> {
                 : engineFlags.model() != null ? Models.file(engineFlags.model(), engine) : Models.embedded(engine);
         ComneckServer server = ComneckServer.start(options, loaded);
         Main.Streams streams = Main.streams(spec);
-        String url = "http://" + (host.contains(":") ? "[" + host + "]" : host) + ":" + server.httpPort();
+        String url = (certificate == null ? "http://" : "https://") + (host.contains(":") ? "[" + host + "]" : host)
+                + ":" + server.httpPort();
         streams.out().println(String.format(Locale.ROOT, "comneck: serving %s at %s", loaded.defaultName(), url));
         if (tcpPort >= 0) {
             streams.out().println("comneck: binary protocol at " + host + ":" + server.tcpPort());

@@ -61,8 +61,25 @@ public final class ComneckServer implements AutoCloseable {
 
     /** {@link #start(ServerOptions, Models)} with another computation. */
     static ComneckServer start(ServerOptions options, Models models, Metrics metrics, Compute compute) {
+        ServerOptions.Security security = options.security();
+        if (!isLoopback(options.host())
+                && security.certificate() == null
+                && security.tokens() == null
+                && !security.insecurePublic()) {
+            models.close();
+            throw new UsageException(
+                    options.host() + " is no loopback address: anybody who reaches it could use the server."
+                            + " Give --tls-cert and --tls-key, or --token-file, or say --insecure-public");
+        }
         Scheduler scheduler = new Scheduler(models, options.batching(), options.limits(), metrics, compute);
-        Core core = new Core(options, models, metrics, scheduler);
+        Core core;
+        try {
+            core = new Core(options, models, metrics, scheduler);
+        } catch (RuntimeException e) {
+            scheduler.close();
+            models.close();
+            throw e;
+        }
         int count = Math.clamp(Runtime.getRuntime().availableProcessors(), 1, MAX_EVENT_LOOPS);
         EventLoopGroup loops = new MultiThreadIoEventLoopGroup(
                 count, new DefaultThreadFactory("comneck-io", true), NioIoHandler.newFactory());
@@ -70,6 +87,10 @@ public final class ComneckServer implements AutoCloseable {
         try {
             for (Endpoint endpoint : endpoints(core)) {
                 server.bind(endpoint);
+            }
+            if (core.tokens() != null) {
+                loops.scheduleWithFixedDelay(
+                        () -> core.worker().execute(core.tokens()::refresh), 1, 1, TimeUnit.SECONDS);
             }
             core.ready(true);
             return server;
@@ -194,6 +215,7 @@ public final class ComneckServer implements AutoCloseable {
         core.connections().close().awaitUninterruptibly(FLUSH_MILLIS);
         core.scheduler().close();
         loops.shutdownGracefully(0, FLUSH_MILLIS, TimeUnit.MILLISECONDS).awaitUninterruptibly(FLUSH_MILLIS);
+        core.worker().shutdownNow();
         core.models().close();
         LOG.info("stopped");
         return answered;

@@ -35,6 +35,8 @@ final class Core {
             TimeUnit.SECONDS,
             new ArrayBlockingQueue<>(WORKER_QUEUE),
             new DefaultThreadFactory("comneck-worker", true));
+    private final AccessTokens tokens; // or null
+    private final AtomicLong unsent = new AtomicLong();
     private volatile boolean ready;
     private volatile boolean draining;
 
@@ -43,6 +45,10 @@ final class Core {
         this.models = models;
         this.metrics = metrics;
         this.scheduler = scheduler;
+        this.tokens = options.security().tokens() == null
+                ? null
+                : new AccessTokens(options.security().tokens());
+        metrics.gauge("comneck_unsent_bytes", "Bytes of answers that clients have not taken yet.", unsent::get);
         metrics.gauge("comneck_receiving_bytes", "Bytes of bodies that are being received.", receiving::get);
         metrics.gauge("comneck_connections", "Open connections.", connections::size);
         metrics.gauge("comneck_ready", "1 when the server takes requests.", () -> ready ? 1 : 0);
@@ -106,6 +112,21 @@ final class Core {
     /** Gives back what {@link #reserve} took. */
     void unreserve(long bytes) {
         receiving.addAndGet(-bytes);
+    }
+
+    /** The tokens that clients must have, or null when none are asked for. */
+    AccessTokens tokens() {
+        return tokens;
+    }
+
+    /** Bytes of answers were given to a connection (or, negative, taken by its client). */
+    void unsent(long bytes) {
+        unsent.addAndGet(bytes);
+    }
+
+    /** True when so many answers wait for slow readers that no new request should be accepted. */
+    boolean readersStall() {
+        return unsent.get() > options.batching().queueBytes();
     }
 
     /** Small work that must not run on an event loop: reading JSON, loading models. Refuses when there is too much of it. */

@@ -9,6 +9,7 @@ import io.netty.handler.codec.http.HttpHeaders;
 import io.netty.handler.codec.http.HttpRequest;
 import io.netty.handler.codec.http.QueryStringDecoder;
 import java.nio.charset.StandardCharsets;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ThreadLocalRandom;
@@ -222,9 +223,14 @@ final class HttpCall {
                     .put("message", message)
                     .put("request_id", id);
         }
-        Map<String, String> headers = retryAfterSeconds > 0
-                ? Map.of("retry-after", Integer.toString(retryAfterSeconds), "x-comneck-error", reason.label())
-                : Map.of("x-comneck-error", reason.label());
+        Map<String, String> headers = new LinkedHashMap<>();
+        headers.put("x-comneck-error", reason.label());
+        if (retryAfterSeconds > 0) {
+            headers.put("retry-after", Integer.toString(retryAfterSeconds));
+        }
+        if (reason == Reason.UNAUTHORIZED) {
+            headers.put("www-authenticate", "Bearer");
+        }
         send(
                 reason.status(),
                 "application/json",

@@ -405,7 +405,10 @@ final class HttpExchanges extends ChannelInboundHandlerAdapter {
         }
         written = true;
         since = System.nanoTime();
+        int bytes = content.readableBytes();
+        core.unsent(bytes);
         context.writeAndFlush(response).addListener((ChannelFutureListener) future -> {
+            core.unsent(-bytes);
             if (!future.isSuccess()) {
                 LOG.debug(
                         "{}: the answer was not sent: {}",

@@ -65,7 +65,7 @@ final class HttpRoutes {
         }
         for (Route route : routes) {
             if (route.method().equals(method)) {
-                return route;
+                return mayPass(call, route) ? route : null;
             }
         }
         call.reject(
@@ -77,6 +77,28 @@ final class HttpRoutes {
                                         .map(route -> route.method().name())
                                         .toList()));
         return null;
+    }
+
+    /** Whether the client may; if not, it has been told. */
+    private boolean mayPass(HttpCall call, Route route) {
+        if (!route.open()
+                && core.tokens() != null
+                && !core.tokens().allows(call.headers().get("authorization"))) {
+            call.reject(Reason.UNAUTHORIZED, "a token is needed: Authorization: Bearer ...");
+            return false;
+        }
+        // A page of another site must not use a visitor's browser to reach a server on the visitor's machine.
+        String origin = call.headers().get("origin");
+        String host = call.headers().get("host");
+        if (origin != null && !(origin.equals("http://" + host) || origin.equals("https://" + host))) {
+            call.reject(Reason.FORBIDDEN, "requests from pages of other sites are not taken");
+            return false;
+        }
+        if (route.method().equals(HttpMethod.POST) && core.readersStall()) {
+            call.reject(Reason.QUEUE_FULL, "too many answers wait to be read: come back later");
+            return false;
+        }
+        return true;
     }
 
     private static List<String> segments(String path) {

@@ -14,6 +14,8 @@ public enum Reason {
     DEADLINE(504),
     /** The client went away or took its request back. */
     CANCELLED(499),
+    /** A page of another site sent it. */
+    FORBIDDEN(403),
     /** No such model or version. */
     UNKNOWN_MODEL(404),
     /** No such address. */

@@ -1,0 +1,346 @@
+package org.comneck.server;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.io.DataInputStream;
+import java.io.IOException;
+import java.io.OutputStream;
+import java.net.Socket;
+import java.net.URI;
+import java.net.http.HttpClient;
+import java.net.http.HttpRequest;
+import java.net.http.HttpResponse;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.security.KeyStore;
+import java.util.ArrayList;
+import java.util.Base64;
+import java.util.List;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
+import javax.net.ssl.KeyManagerFactory;
+import javax.net.ssl.SSLContext;
+import javax.net.ssl.TrustManagerFactory;
+import org.comneck.UsageException;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+/** HTTP/2 in its three ways, TLS, client certificates, tokens. Real sockets, no arithmetic. */
+class HttpSecurityTest {
+    private static final char[] PASSWORD = "changeit".toCharArray();
+    private static final int SETTINGS = 4;
+    private static final int GOAWAY = 7;
+
+    @TempDir
+    Path folder;
+
+    private ComneckServer server;
+    private StubCompute compute = StubCompute.free();
+
+    private void start(ServerOptions.Security security) {
+        start(ServerOptions.DEFAULT.withSecurity(security));
+    }
+
+    private void start(ServerOptions options) {
+        server = ComneckServer.start(
+                options.withPorts(0, -1).withDrain(new ServerOptions.Drain(0, 10_000)),
+                Models.of(new Model("m", "1", null)),
+                new Metrics(),
+                compute);
+    }
+
+    @AfterEach
+    void stop() {
+        if (server != null) {
+            compute.turns.release(1_000_000);
+            server.close();
+        }
+    }
+
+    private HttpRequest post(String scheme, String body, String... headers) {
+        HttpRequest.Builder request = HttpRequest.newBuilder(
+                        URI.create(scheme + "://localhost:" + server.httpPort() + "/v1/tokens"))
+                .POST(HttpRequest.BodyPublishers.ofString(body));
+        if (headers.length > 0) {
+            request.headers(headers);
+        }
+        return request.build();
+    }
+
+    private HttpRequest health(String scheme) {
+        return HttpRequest.newBuilder(URI.create(scheme + "://localhost:" + server.httpPort() + "/health"))
+                .build();
+    }
+
+    private static final HttpResponse.BodyHandler<String> TEXT = HttpResponse.BodyHandlers.ofString();
+
+    /** A key and its certificate, made by the JDK's keytool. */
+    private record Identity(KeyStore store, Path certificate, Path key) {}
+
+    private Identity identity(String name) throws Exception {
+        Path file = folder.resolve(name + ".p12");
+        Path keytool = Path.of(System.getProperty("java.home"), "bin", "keytool");
+        Process process = new ProcessBuilder(
+                        keytool.toString(),
+                        "-genkeypair",
+                        "-alias",
+                        "a",
+                        "-keyalg",
+                        "EC",
+                        "-storetype",
+                        "PKCS12",
+                        "-keystore",
+                        file.toString(),
+                        "-storepass",
+                        new String(PASSWORD),
+                        "-dname",
+                        "CN=" + name,
+                        "-ext",
+                        "san=dns:localhost,ip:127.0.0.1",
+                        "-validity",
+                        "2")
+                .redirectErrorStream(true)
+                .start();
+        String output = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+        assertEquals(0, process.waitFor(), output);
+        KeyStore store = KeyStore.getInstance(file.toFile(), PASSWORD);
+        Path certificate =
+                pem(name + ".crt", "CERTIFICATE", store.getCertificate("a").getEncoded());
+        Path key = pem(name + ".key", "PRIVATE KEY", store.getKey("a", PASSWORD).getEncoded());
+        return new Identity(store, certificate, key);
+    }
+
+    private Path pem(String name, String kind, byte[] der) throws IOException {
+        String text = Base64.getMimeEncoder(64, new byte[] {'\n'}).encodeToString(der);
+        return Files.writeString(
+                folder.resolve(name), "-----BEGIN " + kind + "-----\n" + text + "\n-----END " + kind + "-----\n");
+    }
+
+    /** @param own the client's certificate, or null */
+    private static SSLContext trusting(Identity other, Identity own) throws Exception {
+        KeyStore trusted = KeyStore.getInstance("PKCS12");
+        trusted.load(null, null);
+        trusted.setCertificateEntry("a", other.store.getCertificate("a"));
+        TrustManagerFactory trust = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
+        trust.init(trusted);
+        SSLContext context = SSLContext.getInstance("TLS");
+        KeyManagerFactory keys = KeyManagerFactory.getInstance(KeyManagerFactory.getDefaultAlgorithm());
+        keys.init(own == null ? null : own.store, PASSWORD);
+        context.init(own == null ? null : keys.getKeyManagers(), trust.getTrustManagers(), null);
+        return context;
+    }
+
+    @Test
+    void cleartextClientsUpgradeToHttp2() throws Exception {
+        start(ServerOptions.Security.NONE);
+        try (HttpClient client = HttpClient.newHttpClient()) {
+            HttpResponse<String> first = client.send(health("http"), TEXT);
+            assertEquals(200, first.statusCode());
+            assertEquals(HttpClient.Version.HTTP_2, first.version());
+            List<CompletableFuture<HttpResponse<String>>> answers = new ArrayList<>();
+            for (int i = 0; i < 100; i++) {
+                answers.add(client.sendAsync(post("http", "body" + i), TEXT));
+            }
+            for (int i = 0; i < answers.size(); i++) {
+                HttpResponse<String> response = answers.get(i).get(20, TimeUnit.SECONDS);
+                assertEquals("body" + i, response.body());
+                assertEquals(HttpClient.Version.HTTP_2, response.version());
+            }
+        }
+    }
+
+    @Test
+    void aFirstRequestWithABodyIsServedAsItCame() throws Exception {
+        start(ServerOptions.Security.NONE);
+        try (HttpClient client = HttpClient.newHttpClient()) {
+            String large = "x".repeat(300_000);
+            HttpResponse<String> response = client.send(post("http", large), TEXT);
+            assertEquals(200, response.statusCode());
+            assertEquals(large, response.body());
+        }
+    }
+
+    @Test
+    void limitsHoldOnStreamsToo() throws Exception {
+        start(ServerOptions.DEFAULT.withLimits(Limits.DEFAULT.withBodyBytes(1000)));
+        try (HttpClient client = HttpClient.newHttpClient()) {
+            client.send(health("http"), TEXT);
+            HttpResponse<String> refused = client.send(post("http", "x".repeat(1001)), TEXT);
+            assertEquals(413, refused.statusCode());
+            assertEquals(HttpClient.Version.HTTP_2, refused.version());
+            assertEquals("aa", client.send(post("http", "aa"), TEXT).body());
+        }
+    }
+
+    @Test
+    void aResetStreamFreesItsPlace() throws Exception {
+        compute = StubCompute.held();
+        start(ServerOptions.DEFAULT.withBatching(Batching.DEFAULT.withImages(1)));
+        try (HttpClient client = HttpClient.newHttpClient()) {
+            client.send(health("http"), TEXT);
+            CompletableFuture<HttpResponse<String>> first = client.sendAsync(post("http", "aa"), TEXT);
+            await(() -> compute.batches.get() == 1);
+            CompletableFuture<HttpResponse<String>> second = client.sendAsync(post("http", "bb"), TEXT);
+            await(() -> server.core().scheduler().waiting() == 1);
+            second.cancel(true);
+            await(() -> server.core().scheduler().waiting() == 0);
+            compute.turns.release(2);
+            assertEquals("aa", first.get(20, TimeUnit.SECONDS).body());
+        }
+    }
+
+    private static void await(java.util.function.BooleanSupplier condition) throws InterruptedException {
+        for (int i = 0; i < 4000 && !condition.getAsBoolean(); i++) {
+            Thread.sleep(5);
+        }
+        assertTrue(condition.getAsBoolean());
+    }
+
+    @Test
+    void priorKnowledgeAndGoawayWhenTheServerStops() throws Exception {
+        start(ServerOptions.Security.NONE);
+        try (Socket socket = new Socket("127.0.0.1", server.httpPort())) {
+            socket.setSoTimeout(20_000);
+            OutputStream out = socket.getOutputStream();
+            out.write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".getBytes(StandardCharsets.US_ASCII));
+            out.write(new byte[] {0, 0, 0, SETTINGS, 0, 0, 0, 0, 0});
+            DataInputStream in = new DataInputStream(socket.getInputStream());
+            assertEquals(SETTINGS, frame(in));
+            CompletableFuture<Boolean> drained = CompletableFuture.supplyAsync(server::drain);
+            int type = frame(in);
+            while (type != GOAWAY) {
+                type = frame(in);
+            }
+            assertTrue(drained.get(20, TimeUnit.SECONDS));
+        }
+    }
+
+    /** Type of the next frame, whose payload is skipped. */
+    private static int frame(DataInputStream in) throws IOException {
+        int length = in.readUnsignedByte() << 16 | in.readUnsignedShort();
+        int type = in.readUnsignedByte();
+        in.skipNBytes(5L + length);
+        return type;
+    }
+
+    @Test
+    void tlsOffersBothVersions() throws Exception {
+        Identity own = identity("server");
+        start(ServerOptions.Security.NONE.withTls(own.certificate, own.key));
+        for (HttpClient.Version version : HttpClient.Version.values()) {
+            if (!version.name().startsWith("HTTP_1") && version != HttpClient.Version.HTTP_2) {
+                continue; // HTTP/3 is not offered
+            }
+            try (HttpClient client = HttpClient.newBuilder()
+                    .version(version)
+                    .sslContext(trusting(own, null))
+                    .build()) {
+                HttpResponse<String> response = client.send(post("https", "aa"), TEXT);
+                assertEquals("aa", response.body());
+                assertEquals(version, response.version());
+            }
+        }
+    }
+
+    @Test
+    void clientsShowTheirCertificates() throws Exception {
+        Identity own = identity("server");
+        Identity friend = identity("friend");
+        Identity stranger = identity("stranger");
+        start(ServerOptions.Security.NONE.withTls(own.certificate, own.key).withClientAuthority(friend.certificate));
+        try (HttpClient client =
+                HttpClient.newBuilder().sslContext(trusting(own, friend)).build()) {
+            assertEquals("aa", client.send(post("https", "aa"), TEXT).body());
+        }
+        for (Identity other : new Identity[] {stranger, null}) {
+            try (HttpClient client =
+                    HttpClient.newBuilder().sslContext(trusting(own, other)).build()) {
+                assertThrows(IOException.class, () -> client.send(post("https", "aa"), TEXT));
+            }
+        }
+    }
+
+    @Test
+    void tokensAreAskedForAndReadAgain() throws Exception {
+        Path file = Files.writeString(folder.resolve("tokens"), "# ours\nfirst-token\n\nsecond-token\n");
+        start(ServerOptions.Security.NONE.withTokens(file));
+        try (HttpClient client = HttpClient.newHttpClient()) {
+            assertEquals(200, client.send(health("http"), TEXT).statusCode());
+            HttpResponse<String> without = client.send(post("http", "aa"), TEXT);
+            assertEquals(401, without.statusCode());
+            assertEquals(
+                    "Bearer", without.headers().firstValue("www-authenticate").orElseThrow());
+            for (String wrong :
+                    List.of("Bearer first-toke", "Bearer ", "Basic first-token", "Bearer # ours", "Bearer ")) {
+                assertEquals(
+                        401,
+                        client.send(post("http", "aa", "Authorization", wrong), TEXT)
+                                .statusCode());
+            }
+            for (String right : List.of("Bearer first-token", "bearer second-token")) {
+                assertEquals(
+                        200,
+                        client.send(post("http", "aa", "Authorization", right), TEXT)
+                                .statusCode());
+            }
+            Files.writeString(file, "third-token\n");
+            await(() -> {
+                try {
+                    return client.send(post("http", "aa", "Authorization", "Bearer third-token"), TEXT)
+                                    .statusCode()
+                            == 200;
+                } catch (IOException | InterruptedException e) {
+                    throw new IllegalStateException(e);
+                }
+            });
+            assertEquals(
+                    401,
+                    client.send(post("http", "aa", "Authorization", "Bearer first-token"), TEXT)
+                            .statusCode());
+            Files.delete(file);
+            Thread.sleep(1200);
+            assertEquals(
+                    200,
+                    client.send(post("http", "aa", "Authorization", "Bearer third-token"), TEXT)
+                            .statusCode());
+        }
+    }
+
+    @Test
+    void pagesOfOtherSitesAreRefused() throws Exception {
+        start(ServerOptions.Security.NONE);
+        try (RawHttp client = new RawHttp(server.httpPort())) {
+            String foreign = RawHttp.post("/v1/tokens", "Origin: http://evil.example\r\n", "aa");
+            assertEquals(403, client.send(foreign).response().status());
+            assertEquals(
+                    200,
+                    client.send(RawHttp.post("/v1/tokens", "Origin: http://x\r\n", "aa"))
+                            .response()
+                            .status());
+        }
+    }
+
+    @Test
+    void publicAddressesNeedTlsOrTokensOrAWord() throws Exception {
+        ServerOptions everywhere = ServerOptions.DEFAULT.withHost("0.0.0.0");
+        UsageException error = assertThrows(UsageException.class, () -> start(everywhere));
+        assertTrue(error.getMessage().contains("--insecure-public"), error.getMessage());
+        Path file = Files.writeString(folder.resolve("tokens"), "a-token\n");
+        start(everywhere.withSecurity(ServerOptions.Security.NONE.withTokens(file)));
+        server.close();
+        start(everywhere.withSecurity(ServerOptions.Security.NONE.withInsecurePublic(true)));
+        for (Path wrong : List.of(folder.resolve("none"), Files.writeString(folder.resolve("empty"), "#\n"))) {
+            assertThrows(
+                    UsageException.class,
+                    () -> ComneckServer.start(
+                            ServerOptions.DEFAULT
+                                    .withPorts(0, -1)
+                                    .withSecurity(ServerOptions.Security.NONE.withTokens(wrong)),
+                            Models.of(new Model("m", "1", null))));
+        }
+    }
+}
