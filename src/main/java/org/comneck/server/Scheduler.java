@@ -227,6 +227,16 @@ public final class Scheduler implements AutoCloseable {
         refusals.get(reason).add(1);
     }
 
+    /** Requests that were answered with a result. */
+    long results() {
+        return results.values().stream().mapToLong(Metrics.Counter::value).sum();
+    }
+
+    /** Requests that were refused at once. */
+    long refusals() {
+        return refusals.values().stream().mapToLong(Metrics.Counter::value).sum();
+    }
+
     // ---------------------------------------------------------------- threads
 
     private void preparePhotos() {

@@ -2,14 +2,17 @@ package org.comneck.server;
 
 import io.netty.channel.Channel;
 import io.netty.channel.ChannelInitializer;
+import io.netty.handler.ssl.SslContext;
 
 /** The port of the binary protocol, docs/protocol.md. */
 final class TcpEndpoint implements Endpoint {
     private final Core core;
     private final TcpCounts counts;
+    private final SslContext tls; // or null
 
     TcpEndpoint(Core core) {
         this.core = core;
+        this.tls = Tls.context(core.options().security(), false);
         this.counts = new TcpCounts(core.metrics());
     }
 
@@ -28,6 +31,9 @@ final class TcpEndpoint implements Endpoint {
         return new ChannelInitializer<>() {
             @Override
             protected void initChannel(Channel channel) {
+                if (tls != null) {
+                    channel.pipeline().addLast(tls.newHandler(channel.alloc()));
+                }
                 channel.pipeline().addLast(new TcpFrames(core)).addLast(new TcpRequests(core, counts));
             }
         };

@@ -209,6 +209,10 @@ final class TcpRequests extends ChannelInboundHandlerAdapter {
             goAway(Reason.PROTOCOL, "the first frame is no intact hello");
         } else if (hello.lowestVersion() > FrameHead.VERSION) {
             goAway(Reason.VERSION, "this server speaks version " + FrameHead.VERSION + " only");
+        } else if (core.tokens() != null
+                && (hello.accessToken() == null || !core.tokens().allowsToken(hello.accessToken()))) {
+            core.scheduler().countRefusal(org.comneck.server.Reason.UNAUTHORIZED);
+            goAway(Reason.UNAUTHORIZED, "a token is needed");
         } else {
             state = State.OPEN;
             Limits limits = core.limits();
@@ -413,7 +417,7 @@ final class TcpRequests extends ChannelInboundHandlerAdapter {
             case BAD_REQUEST, METHOD_NOT_ALLOWED, NOT_ACCEPTABLE, TIMEOUT -> Reason.USAGE;
             case OTHER_MODEL -> Reason.OTHER_MODEL;
             case DAMAGED -> Reason.DAMAGED_DATA;
-            case UNAUTHORIZED -> Reason.UNAUTHORIZED;
+            case UNAUTHORIZED, FORBIDDEN -> Reason.UNAUTHORIZED;
             case INTERNAL -> Reason.INTERNAL;
         };
     }

@@ -1,6 +1,7 @@
 package org.comneck.server;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -20,17 +21,20 @@ import java.util.ArrayList;
 import java.util.Base64;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import javax.net.ssl.KeyManagerFactory;
 import javax.net.ssl.SSLContext;
 import javax.net.ssl.TrustManagerFactory;
 import org.comneck.UsageException;
+import org.comneck.client.ClientOptions;
+import org.comneck.client.ComneckClient;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
-/** HTTP/2 in its three ways, TLS, client certificates, tokens. Real sockets, no arithmetic. */
-class HttpSecurityTest {
+/** HTTP/2 in its three ways; TLS, client certificates and tokens on both ports. Real sockets, no arithmetic. */
+class SecurityTest {
     private static final char[] PASSWORD = "changeit".toCharArray();
     private static final int SETTINGS = 4;
     private static final int GOAWAY = 7;
@@ -308,6 +312,40 @@ class HttpSecurityTest {
                     client.send(post("http", "aa", "Authorization", "Bearer third-token"), TEXT)
                             .statusCode());
         }
+    }
+
+    @Test
+    void theBinaryPortIsSecuredLikeTheOther() throws Exception {
+        Identity own = identity("server");
+        Path file = Files.writeString(folder.resolve("tokens"), "a-token\n");
+        server = ComneckServer.start(
+                ServerOptions.DEFAULT
+                        .withPorts(-1, 0)
+                        .withSecurity(ServerOptions.Security.NONE
+                                .withTls(own.certificate, own.key)
+                                .withTokens(file)),
+                Models.of(new Model("m", "1", null)),
+                new Metrics(),
+                compute);
+        ClientOptions plain = ClientOptions.of("localhost", server.tcpPort());
+        ClientOptions tls = plain.withTls(trusting(own, null));
+        byte[] body = "body".getBytes(StandardCharsets.US_ASCII);
+        try (ComneckClient client = ComneckClient.open(tls.withAccessToken("a-token"))) {
+            assertEquals(
+                    4,
+                    client.tokens(body)
+                            .get(20, TimeUnit.SECONDS)
+                            .values()
+                            .data()
+                            .byteSize());
+        }
+        for (ClientOptions wrong : List.of(tls, tls.withAccessToken("another"), plain.withAccessToken("a-token"))) {
+            try (ComneckClient client = ComneckClient.open(wrong)) {
+                CompletableFuture<?> answer = client.tokens(body);
+                assertThrows(ExecutionException.class, () -> answer.get(20, TimeUnit.SECONDS));
+            }
+        }
+        assertFalse(server.metrics().text().contains("comneck_refusals_total{reason=\"unauthorized\"} 0\n"));
     }
 
     @Test
