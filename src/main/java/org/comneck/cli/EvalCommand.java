@@ -14,6 +14,7 @@ import org.comneck.eval.Evaluation;
 import org.comneck.eval.Labels;
 import org.comneck.eval.MarkdownReport;
 import org.comneck.eval.Outcome;
+import org.comneck.eval.ReportFolder;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
@@ -37,6 +38,9 @@ final class EvalCommand implements Callable<Integer> {
 
     /** Photos of {@code --quick}. */
     private static final int QUICK_PHOTOS = 24;
+
+    /** Qualities of {@code --quick}, as far as the model has them. */
+    private static final List<Double> QUICK_QUALITIES = List.of(0.0, 1.0, 3.0);
 
     @Parameters(paramLabel = "PHOTO", arity = "1..*", description = "Photos, folders or patterns.")
     private List<String> photos;
@@ -80,7 +84,7 @@ final class EvalCommand implements Callable<Integer> {
     @Option(names = "--limit", paramLabel = "N", description = "At most so many photos, evenly chosen.")
     private int limit = Integer.MAX_VALUE;
 
-    @Option(names = "--quick", description = "A first look: at most 24 photos, three qualities, JPEG alone.")
+    @Option(names = "--quick", description = "A first look: at most 24 photos, qualities 0, 1 and 3, JPEG alone.")
     private boolean quick;
 
     @Option(names = "--full", description = "Whole pictures: rate, PSNR and MS-SSIM alone.")
@@ -129,7 +133,7 @@ final class EvalCommand implements Callable<Integer> {
                 models(),
                 chosen,
                 gallery.isEmpty() ? List.of() : files(gallery),
-                qualities,
+                quick && qualities.isEmpty() ? QUICK_QUALITIES : qualities,
                 anchors(streams.err()),
                 labels,
                 full,
@@ -152,6 +156,16 @@ final class EvalCommand implements Callable<Integer> {
                     .run();
         }
         streams.out().print(MarkdownReport.of(outcome));
+        if (report != null) {
+            ReportFolder.write(
+                    outcome,
+                    report,
+                    "comneck "
+                            + String.join(
+                                    " ", spec.commandLine().getParseResult().originalArgs()),
+                    new Main.Version().getVersion()[0]);
+            streams.err().println("comneck: " + report.resolve("index.html") + " is written");
+        }
         return ExitStatus.OK;
     }
 

@@ -83,6 +83,12 @@ public final class Evaluation {
 
     private static final int BATCH = 4;
 
+    /** Photos that the report shows. */
+    private static final int EXAMPLES = 3;
+
+    /** Side of the picture for which costs are counted when the model names none. */
+    private static final int CODEC_SIZE = 256;
+
     /** Stands for the PSNR of equal pictures, so that means stay finite. */
     private static final double EQUAL_DB = 100;
 
@@ -173,6 +179,10 @@ public final class Evaluation {
             measure(pipeline, results, prefix, batch, List.of(), List.of());
             progress(named.name() + ", gallery", batch.size(), total);
         }
+        Map<String, Pipeline.StageTime> times = pipeline.times();
+        int size = model.manifest().preprocessing() == null || !pipeline.hasCodec()
+                ? CODEC_SIZE
+                : model.manifest().preprocessing().size();
         // Collected at the end, so that an anchor or photo that failed half-way is left out as a whole.
         Map<Outcome.Setting, List<Row>> rows = new LinkedHashMap<>();
         List<Path> complete =
@@ -207,8 +217,62 @@ public final class Evaluation {
                 numbers,
                 rows,
                 references,
-                pipeline.times(),
-                pipeline.bytes());
+                times,
+                pipeline.bytes(),
+                Complexity.of(model, size),
+                size,
+                options.folder() == null || !pipeline.hasNeck() || options.full()
+                        ? List.of()
+                        : examples(pipeline, complete, qualities));
+    }
+
+    /** Photos from all over the set at the lowest, a middle and the highest quality. */
+    private static List<Outcome.Example> examples(Pipeline pipeline, List<Path> photos, List<Double> qualities) {
+        List<Outcome.Example> out = new ArrayList<>();
+        int count = Math.min(EXAMPLES, photos.size());
+        for (int i = 0; i < count; i++) {
+            Path path = photos.get((2 * i + 1) * photos.size() / (2 * count));
+            Photo picture = pipeline.prepare(Photo.read(path));
+            Pipeline.View reference = pipeline.see(List.of(picture)).getFirst();
+            int layer = Outcome.tokenLayer(pipeline.manifest(), pipeline.depth());
+            List<Outcome.Shot> shots = new ArrayList<>();
+            for (double quality : qualities.stream()
+                    .filter(q -> List.of(0, (qualities.size() - 1) / 2, qualities.size() - 1)
+                            .contains(qualities.indexOf(q)))
+                    .toList()) {
+                byte[] file = pipeline.encode(List.of(picture), quality, true)
+                        .getFirst()
+                        .file();
+                Pipeline.Decoded decoded =
+                        pipeline.decode(List.of(file), true, true).getFirst();
+                int[] top = decoded.view().top();
+                shots.add(new Outcome.Shot(
+                        file.length,
+                        8.0 * file.length / picture.width() / picture.height(),
+                        decoded.photo(),
+                        Similarity.patches(decoded.view(), reference, layer),
+                        top.length == 0
+                                ? ""
+                                : ", "
+                                        + pipeline.manifest()
+                                                .labels()
+                                                .get(top[0])
+                                                .name()));
+            }
+            int[] top = reference.top();
+            out.add(new Outcome.Example(
+                    path.getFileName()
+                            + (top.length == 0
+                                    ? ""
+                                    : ", "
+                                            + pipeline.manifest()
+                                                    .labels()
+                                                    .get(top[0])
+                                                    .name()),
+                    picture,
+                    shots));
+        }
+        return out;
     }
 
     private void collect(

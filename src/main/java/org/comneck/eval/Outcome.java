@@ -10,6 +10,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Random;
 import java.util.stream.IntStream;
+import org.comneck.engine.Photo;
 import org.comneck.eval.Neighbours.Share;
 import org.comneck.model.Manifest;
 
@@ -31,6 +32,8 @@ public final class Outcome {
      * @param references gallery tokens; empty for the photos themselves
      * @param times of stages in this run
      * @param bytes of runs' buffers
+     * @param costs of stages, counted for pictures of {@code size} pixels a side
+     * @param examples pictures for people; empty without a report
      */
     record Measured(
             String name,
@@ -42,7 +45,22 @@ public final class Outcome {
             Map<Setting, List<Row>> rows,
             List<Neighbours.Token> references,
             Map<String, Pipeline.StageTime> times,
-            Map<String, Long> bytes) {}
+            Map<String, Long> bytes,
+            List<Complexity.Cost> costs,
+            int size,
+            List<Example> examples) {}
+
+    /** A photo and what became of it at several rates. */
+    record Example(String name, Photo picture, List<Shot> shots) {}
+
+    /**
+     * A photo at one rate.
+     *
+     * @param picture decoded
+     * @param cosines of each patch token with the uncompressed photo's, row by row; null without tokens
+     * @param names what it is taken for, after a comma; may be empty
+     */
+    record Shot(long bytes, double bitsPerPixel, Photo picture, double[] cosines, String names) {}
 
     /**
      * One line of the results.
@@ -253,7 +271,7 @@ public final class Outcome {
         return out.length == 0 ? null : out;
     }
 
-    private static int tokenLayer(Manifest manifest, int depth) {
+    static int tokenLayer(Manifest manifest, int depth) {
         int layer = manifest.tokens() == null ? -1 : manifest.tokens().layer();
         return layer < 0 ? depth + 1 + layer : layer;
     }

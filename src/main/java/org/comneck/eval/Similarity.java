@@ -20,6 +20,29 @@ final class Similarity {
         return out;
     }
 
+    /** Cosine of every patch token of a layer; null where the path does not have it. */
+    static double[] patches(Pipeline.View view, Pipeline.View reference, int layer) {
+        float[] a = view.states()[layer];
+        float[] b = reference.states()[layer];
+        int width = view.width();
+        if (a == null || b == null || a.length != b.length) {
+            return null;
+        }
+        double[] out = new double[a.length / width - 1];
+        for (int t = 0; t < out.length; t++) {
+            double ab = 0;
+            double aa = 0;
+            double bb = 0;
+            for (int i = (t + 1) * width; i < (t + 2) * width; i++) {
+                ab += (double) a[i] * b[i];
+                aa += (double) a[i] * a[i];
+                bb += (double) b[i] * b[i];
+            }
+            out[t] = ab / Math.sqrt(aa * bb);
+        }
+        return out;
+    }
+
     static double[] layer(float[] a, float[] b, int width) {
         double cosines = 0;
         double differences = 0;

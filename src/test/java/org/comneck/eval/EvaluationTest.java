@@ -146,6 +146,7 @@ class EvaluationTest {
         assertEquals(0, second.measured());
         assertEquals(first.measured(), second.found());
         assertEquals(MarkdownReport.of(first), MarkdownReport.of(second));
+        written(second, report);
 
         Path file = report.resolve("results.jsonl");
         byte[] bytes = Files.readAllBytes(file);
@@ -154,6 +155,28 @@ class EvaluationTest {
         assertEquals(1, third.measured());
         assertEquals(MarkdownReport.of(first), MarkdownReport.of(third));
         assertEquals(0, new Evaluation(options, new Notes()).run().measured());
+    }
+
+    private static void written(Outcome outcome, Path report) throws IOException {
+        ReportFolder.write(outcome, report, "comneck eval <photos>", "comneck test");
+        String page = Files.readString(report.resolve("index.html"));
+        assertTrue(page.contains("<svg") && page.contains("comneck eval &lt;photos&gt;"));
+        assertEquals(
+                3 * (1 + 2 + 2),
+                page.split("data:image/png;base64,", -1).length - 1); // two rates: photo and heat map each
+        assertFalse(page.contains("http"), "the page must stand alone");
+        var json = new com.fasterxml.jackson.databind.ObjectMapper()
+                .readTree(report.resolve("report.json").toFile())
+                .get("models")
+                .get(0);
+        Outcome.Figure tokens = outcome.figure("tiny", "tokens", 1.5);
+        assertEquals(
+                tokens.bitsPerPixel(),
+                json.get("figures").get(3).get("bits_per_pixel").asDouble());
+        assertEquals(64, json.get("sha256").asText().length());
+        List<String> lines = Files.readAllLines(report.resolve("figures.csv"));
+        assertTrue(lines.stream().allMatch(line -> line.split(",").length == 11), lines.getFirst());
+        assertEquals(MarkdownReport.of(outcome), Files.readString(report.resolve("report.md")));
     }
 
     @Test
