@@ -29,6 +29,7 @@ final class CodecStage implements Stage {
     private final int crop;
     private final long seed;
     private final double balance;
+    private final boolean fixed;
     private final CodecNetwork.Size size;
     private final Parameters parameters;
     private final CodecNetwork network;
@@ -44,6 +45,7 @@ final class CodecStage implements Stage {
         this.crop = recipe.integer("crop");
         this.seed = recipe.integer("seed", 1);
         this.balance = recipe.number("codec.balance", 0);
+        this.fixed = recipe.flag("codec.fixed", false);
         this.size = size(recipe);
         this.parameters = parameters(recipe);
         this.network = new CodecNetwork(size, parameters, Ops.precision(recipe));
@@ -129,7 +131,8 @@ final class CodecStage implements Stage {
             weights[i] = (float) Math.pow(lambda / CodecNetwork.middle(size), -balance);
         }
         Tensor x = batches.get(step, batch, crop).tensor();
-        CodecNetwork.Result result = network.run(x, Ops.of(qualities, batch), true, true);
+        Tensor chosen = Ops.of(qualities, batch);
+        CodecNetwork.Result result = network.runLatents(latents(x, chosen), chosen, true, true);
         Tensor error = Ops.meanOver(result.xHat().sub(x).square(), false, 1, 2, 3);
         Tensor rate = Ops.scaled(result.bits(), 1.0 / (crop * crop));
         Tensor distortion = error.mul(Ops.of(lambdas, batch));
@@ -144,6 +147,18 @@ final class CodecStage implements Stage {
         terms.put("psnr", -10 * Math.log10(Ops.value(error.mean())));
         terms.put("auxiliary", Ops.value(auxiliary));
         return terms;
+    }
+
+    private Tensor latents(Tensor x, Tensor qualities) {
+        if (!fixed) {
+            return network.latents(x, qualities);
+        }
+        NoGradGuard guard = new NoGradGuard();
+        try {
+            return network.latents(x, qualities);
+        } finally {
+            guard.close();
+        }
     }
 
     /** Estimated rate and PSNR of each quality, of centre crops and, thoroughly, of whole photos of another folder. */
