@@ -295,7 +295,8 @@ final class CodecNetwork {
 
     /** {@link #run} from latents with gain. */
     Result runLatents(Tensor y, Tensor qualities, boolean noise, boolean reconstruct) {
-        // What the rate wants of y through h_a stays with h_a: a rounded z says little about how y should change, and says it loudly. Without
+        // What the rate wants of y through h_a stays with h_a: a rounded z says little about how y should change, and
+        // says it loudly. Without
         // this cut, the gradient that reached g_a this way was a hundred times the rest of it, and g_a learned no more.
         Tensor z = hyperAnalysis(Ops.constant(y));
         Tensor medians =

@@ -2,6 +2,7 @@ package org.comneck.train;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -82,6 +83,25 @@ class TrainerTest {
 
         TrainedForward.agrees(small, folder);
         TrainedRate.agrees(small, folder);
+    }
+
+    @Test
+    void aCodecWithFixedLatentsTrainsWhatComesAfterThem() throws IOException {
+        SmallRun small = new SmallRun(Files.createDirectories(folder.resolve("data")));
+        Recipe recipe = SmallRun.codec(3, "0.01 0.04", "codec.fixed = true");
+        train(recipe, small);
+        Path file = Trainer.checkpoint(folder, "small-codec");
+        Parameters before = CodecStage.parameters(recipe);
+        Parameters after = CodecStage.parameters(recipe);
+        Checkpoint.read(file).restore(file, after);
+        for (String name : before.slots().keySet()) {
+            boolean latents = name.startsWith("g_a.") || name.equals("gain.y.log");
+            if (latents) {
+                assertArrayEquals(before.averageOf(name), after.averageOf(name), name);
+            } else if (name.startsWith("g_s.") && name.endsWith(".weight")) {
+                assertFalse(java.util.Arrays.equals(before.averageOf(name), after.averageOf(name)), name);
+            }
+        }
     }
 
     @Test
