@@ -5,6 +5,7 @@
 #   benchmarks/run.sh rans                       rANS encoder and decoders, one core
 #   benchmarks/run.sh plans [REPEATS] [NAME]     entropy networks, synthesis and encoder blocks as native plans, by kind of step
 #   benchmarks/run.sh kernels                    matrix kernel, attention and LayerNorm against the core's peak (text)
+#   benchmarks/run.sh server [--soak 600 ...]    the server: added latency, throughput, idle connections, soak
 #
 # PYTHON names the Python that has torch (default python3).
 set -eu
@@ -50,8 +51,11 @@ kernels)
     target/native/convolution_bench
     target/native/vision_bench
     ;;
+server)
+    exec ./comneck bench-server --commit "$commit" --output "$results" "$@"
+    ;;
 *)
-    echo "run.sh: no preset '$preset'; there are stages, rans, plans and kernels" >&2
+    echo "run.sh: no preset '$preset'; there are stages, rans, plans, kernels and server" >&2
     exit 64
     ;;
 esac

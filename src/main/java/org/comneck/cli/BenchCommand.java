@@ -249,7 +249,7 @@ final class BenchCommand implements Callable<Integer> {
     }
 
     /** Processor and number of cores. */
-    private static String machine() {
+    static String machine() {
         String processor = System.getProperty("os.arch");
         try {
             for (String line : Files.readAllLines(Path.of("/proc/cpuinfo"))) {

@@ -37,6 +37,7 @@ import picocli.CommandLine.ScopeType;
             ImportCommand.class,
             ServeCommand.class,
             BenchCommand.class,
+            BenchServerCommand.class,
             EvalCommand.class,
             TrainCommand.class
         },

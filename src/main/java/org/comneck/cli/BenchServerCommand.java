@@ -1,0 +1,132 @@
+package org.comneck.cli;
+
+import com.fasterxml.jackson.core.JsonProcessingException;
+import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.IOException;
+import java.lang.management.ManagementFactory;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.time.Instant;
+import java.time.temporal.ChronoUnit;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.Callable;
+import org.comneck.UsageException;
+import org.comneck.engine.EngineOptions;
+import org.comneck.eval.ServerBenchmark;
+import picocli.CommandLine.Command;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
+import picocli.CommandLine.Spec;
+
+/** {@code comneck bench-server}: what a server costs, a JSON line each. benchmarks/README.md defines every column. */
+@Command(
+        name = "bench-server",
+        mixinStandardHelpOptions = true,
+        description = "Measures 'comneck serve' beside calls in this process. One JSON line a measurement.",
+        footer = {"", "Example: comneck bench-server --parts latency,throughput"})
+final class BenchServerCommand implements Callable<Integer> {
+    private static final List<String> PARTS = List.of("latency", "throughput", "idle", "soak");
+    private static final ObjectMapper JSON = new ObjectMapper();
+
+    @Option(
+            names = "--parts",
+            paramLabel = "NAMES",
+            split = ",",
+            defaultValue = "latency,throughput,idle,soak",
+            description = "What to measure, default ${DEFAULT-VALUE}.")
+    private List<String> parts;
+
+    @Option(
+            names = "--requests",
+            paramLabel = "N",
+            defaultValue = "2000",
+            description = "Requests for latency, default ${DEFAULT-VALUE}.")
+    private int requests;
+
+    @Option(
+            names = "--seconds",
+            paramLabel = "S",
+            defaultValue = "10",
+            description = "Each turn of throughput, default ${DEFAULT-VALUE}.")
+    private double seconds;
+
+    @Option(
+            names = "--soak",
+            paramLabel = "S",
+            defaultValue = "60",
+            description = "Seconds of the soak, default ${DEFAULT-VALUE}.")
+    private double soak;
+
+    @Option(
+            names = "--connections",
+            paramLabel = "N",
+            defaultValue = "2000",
+            description = "Idle connections, default ${DEFAULT-VALUE}.")
+    private int connections;
+
+    @Option(
+            names = "--photo",
+            paramLabel = "FILE",
+            defaultValue = "docs/photo.jpg",
+            description = "Picture to ask for, default ${DEFAULT-VALUE}.")
+    private Path photo;
+
+    @Option(
+            names = "--threads",
+            paramLabel = "N",
+            description = "Threads of each engine; default ${DEFAULT-VALUE}, all processors.")
+    private int threads = EngineOptions.DEFAULT.threads();
+
+    @Option(
+            names = {"-o", "--output"},
+            paramLabel = "FILE",
+            description = "Appends the lines to a file as well.")
+    private Path output;
+
+    @Option(names = "--commit", paramLabel = "ID", defaultValue = "unknown", description = "Named in the results.")
+    private String commit;
+
+    @Spec
+    private CommandSpec spec;
+
+    @Override
+    public Integer call() {
+        for (String part : parts) {
+            if (!PARTS.contains(part)) {
+                throw new UsageException("no part '" + part + "'; there are " + String.join(", ", PARTS));
+            }
+        }
+        new ServerBenchmark(EngineOptions.DEFAULT.withThreads(threads), photo, this::print)
+                .run(Set.copyOf(parts), requests, seconds, soak, connections);
+        return ExitStatus.OK;
+    }
+
+    private void print(Map<String, Object> result) {
+        Map<String, Object> line = new LinkedHashMap<>();
+        line.put("preset", "server");
+        line.putAll(result);
+        line.put("threads", threads);
+        line.put("commit", commit);
+        line.put("machine", BenchCommand.machine());
+        line.put("jdk", Runtime.version().toString());
+        line.put("time", Instant.now().truncatedTo(ChronoUnit.SECONDS).toString());
+        line.put("load", ManagementFactory.getOperatingSystemMXBean().getSystemLoadAverage());
+        try {
+            String text = JSON.writeValueAsString(line);
+            Main.Streams streams = Main.streams(spec);
+            streams.out().println(text);
+            streams.out().flush();
+            if (output != null) {
+                Files.writeString(output, text + "\n", StandardOpenOption.CREATE, StandardOpenOption.APPEND);
+            }
+        } catch (JsonProcessingException e) {
+            throw new IllegalStateException(e);
+        } catch (IOException e) {
+            throw new UsageException(output + " cannot be written: " + e.getMessage(), e);
+        }
+    }
+}
