@@ -119,10 +119,7 @@ final class TrainCommand implements Callable<Integer> {
         if (keys) {
             stream.println("| key | stages | value | default | meaning |");
             stream.println("| --- | --- | --- | --- | --- |");
-            for (RecipeKey key : RecipeKey.all()) {
-                stream.println("| `" + key.key() + "` | " + String.join(", ", key.stages()) + " | " + key.kind() + " | "
-                        + key.otherwise() + " | " + key.meaning() + " |");
-            }
+            RecipeKey.all().forEach(key -> stream.println(key.row()));
         }
     }
 

@@ -56,6 +56,12 @@ public record RecipeKey(String key, List<String> stages, String kind, String oth
         return ALL.get(key);
     }
 
+    /** Its row of a Markdown table: key, stages, kind of value, default, meaning. */
+    public String row() {
+        return "| `" + key + "` | " + String.join(", ", stages) + " | " + kind + " | " + otherwise + " | " + meaning
+                + " |";
+    }
+
     /** Whether recipes of this stage may have it. */
     boolean fits(String stage) {
         return stages.contains(stage) || !stage.equals(MODEL) && stages.contains("all");
