@@ -62,15 +62,15 @@ class RecipeTest {
 
     @Test
     void settingsReachTheStagesThatKnowThem() {
-        Recipe tiny = Recipe.load("tiny").with(List.of("seed=5", "codec.n = 8", "tiny-neck.batch=2", "name=other"));
+        Recipe tiny = Recipe.load("tiny").with(List.of("seed=5", "codec.n = 8", "tiny-neck.batch=7", "name=other"));
         List<Recipe> stages = tiny.stages();
         assertEquals(
                 List.of(5, 5, 5),
                 stages.stream().map(stage -> stage.integer("seed")).toList());
         assertEquals(8, stages.get(0).integer("codec.n"));
         assertFalse(stages.get(1).has("codec.n"));
-        assertEquals(2, stages.get(2).integer("batch"));
-        assertEquals(4, stages.get(0).integer("batch"));
+        assertEquals(7, stages.get(2).integer("batch"));
+        assertEquals(Recipe.load("tiny-codec").integer("batch"), stages.get(0).integer("batch"));
         assertEquals("other", tiny.word("name"));
         // What a checkpoint keeps has them too.
         assertEquals(5, Recipe.parse("again", stages.get(0).text()).integer("seed"));
