@@ -153,10 +153,19 @@ final class EncoderStage implements Stage {
         if (progress < alone) {
             return Stage.cosine(progress / alone, 0.3);
         }
-        double together = (progress - alone) / (1 - alone);
-        return recipe.number("rate.together", 0.7)
-                * Math.min(1, 0.05 + together / 0.06)
-                * Stage.cosine(together, recipe.number("rate.final", 0.01));
+        if (progress < chained) {
+            double part = (progress - alone) / (chained - alone);
+            return recipe.number("rate.chained", 0.6) * gently(part) * Stage.cosine(part, 0.3);
+        }
+        double part = (progress - chained) / (1 - chained);
+        return recipe.number("rate.together", 0.1)
+                * gently(part)
+                * Stage.cosine(part, recipe.number("rate.final", 0.01));
+    }
+
+    /** A new phase asks for other gradients than the optimiser remembers. */
+    private static double gently(double part) {
+        return Math.min(1, 0.05 + part / 0.06);
     }
 
     @Override

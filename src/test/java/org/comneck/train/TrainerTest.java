@@ -69,12 +69,13 @@ class TrainerTest {
     void encoderAndNeckLearnAndBecomeAModel() throws IOException {
         SmallRun small = new SmallRun(Files.createDirectories(folder.resolve("data")));
         train(SmallRun.codec(3, "0.01 0.04", ""), small);
-        List<JsonNode> together = train(SmallRun.encoder(100, "blocks.alone = 0"), small);
+        List<JsonNode> together = train(SmallRun.encoder(100, "blocks.alone = 0\nrate.together = 0.7"), small);
         falls(together, 0.95, "loss", "hints");
         falls(together, 0.995, "class", "entropy", "head", "text");
         Files.delete(Trainer.checkpoint(folder, "small-encoder"));
         Files.delete(folder.resolve("small-encoder").resolve("metrics.jsonl"));
-        List<JsonNode> steps = train(SmallRun.encoder(60, "blocks.alone = 0.7\noptimizer = muon"), small);
+        List<JsonNode> steps =
+                train(SmallRun.encoder(60, "blocks.alone = 0.5\nblocks.chained = 0.8\noptimizer = muon"), small);
         assertTrue(steps.getLast().has("hints"));
         List<JsonNode> alone = steps.stream().filter(step -> step.has("mlp")).toList();
         falls(alone, 0.95, "loss", "embedding", "attention", "mlp");
