@@ -161,6 +161,7 @@ final class ServeCommand implements Callable<Integer> {
                 ? Models.folder(models, engine)
                 : engineFlags.model() != null ? Models.file(engineFlags.model(), engine) : Models.embedded(engine);
         ComneckServer server = ComneckServer.start(options, loaded);
+        Main.onStop(() -> server.drain() ? ExitStatus.OK : ExitStatus.INTERNAL);
         Main.Streams streams = Main.streams(spec);
         String url = (certificate == null ? "http://" : "https://") + (host.contains(":") ? "[" + host + "]" : host)
                 + ":" + server.httpPort();
@@ -170,7 +171,6 @@ final class ServeCommand implements Callable<Integer> {
         }
         streams.out().println("try: curl --data-binary @docs/photo.jpg '" + url + "/v1/tokens?format=npy' -o t.npy");
         streams.out().flush();
-        Main.onStop(() -> server.drain() ? ExitStatus.OK : ExitStatus.INTERNAL);
         new CountDownLatch(1).await(); // the signal ends the process
         return ExitStatus.OK;
     }
