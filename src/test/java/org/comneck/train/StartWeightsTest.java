@@ -142,7 +142,7 @@ class StartWeightsTest {
 
     @Test
     void theEmbeddedModelStartsItsOwnEncoder() {
-        assumeTrue(ModelFile.hasEmbedded());
+        assumeTrue(ModelFile.hasEmbedded(), "skipped: this build has no embedded model");
         Ops.start(1);
         Parameters encoder = EncoderStage.parameters(Recipe.load("tiny-encoder"));
         assertTrue(StartWeights.set("embedded", folder, folder, encoder).startsWith("starts from the weights of"));
@@ -154,7 +154,7 @@ class StartWeightsTest {
     /** Its prior too, which the file holds as integer tables. */
     @Test
     void theEmbeddedModelStartsItsOwnCodec() {
-        assumeTrue(ModelFile.hasEmbedded());
+        assumeTrue(ModelFile.hasEmbedded(), "skipped: this build has no embedded model");
         Ops.start(1);
         try (ModelFile model = ModelFile.openEmbedded()) {
             Manifest.Codec codec = model.manifest().codec();
