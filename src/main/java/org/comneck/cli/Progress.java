@@ -25,6 +25,17 @@ final class Progress implements AutoCloseable {
         return visible() ? new Progress(builder(task).setInitialMax(total).build()) : none();
     }
 
+    /** A part of a whole; says nothing about the time left, which the task knows better. */
+    static Progress ofPart(String task) {
+        return visible()
+                ? new Progress(builder(task)
+                        .setInitialMax(100)
+                        .setUnit(" %", 1)
+                        .hideEta()
+                        .build())
+                : none();
+    }
+
     /** Counts bytes. */
     static Progress ofBytes(String task) {
         return visible()

@@ -125,9 +125,6 @@ final class TrainCommand implements Callable<Integer> {
 
     /** A bar that is rewritten while training goes on, or lines now and then where nobody sits before it; lines for everything else. */
     private static final class Lines implements Trainer.Listener, AutoCloseable {
-        /** The bar's scale: a thousandth of the budget. */
-        private static final long WHOLE = 1000;
-
         private final PrintStream stream;
         private Progress bar;
         private String task = "";
@@ -150,18 +147,26 @@ final class TrainCommand implements Callable<Integer> {
                 return;
             }
             printed = now;
-            StringBuilder line = new StringBuilder(String.format(
-                    Locale.ROOT, "step %d  %.1f photos/s  %s left ", step, photosPerSecond, time(secondsLeft)));
-            terms.forEach((name, value) -> line.append(String.format(Locale.ROOT, " %s %.4g", name, value)));
+            StringBuilder values = new StringBuilder();
+            terms.forEach((name, value) -> values.append(String.format(Locale.ROOT, " %s %.4g", name, value)));
             if (Progress.visible()) {
                 if (bar == null || !task.equals(stage)) {
                     close();
-                    bar = Progress.ofCount(stage, WHOLE);
+                    bar = Progress.ofPart(stage);
                     task = stage;
                 }
-                bar.to(line.toString(), (long) (WHOLE * fraction), WHOLE);
+                // The bar cuts what does not fit into the terminal's width: what matters most comes first.
+                bar.to(time(secondsLeft) + " left," + values, (long) (100 * fraction), 100);
             } else {
-                stream.println(String.format(Locale.ROOT, "%s %5.1f %%  %s", stage, 100 * fraction, line));
+                stream.println(String.format(
+                        Locale.ROOT,
+                        "%s %5.1f %%  step %d  %.1f photos/s  %s left %s",
+                        stage,
+                        100 * fraction,
+                        step,
+                        photosPerSecond,
+                        time(secondsLeft),
+                        values));
             }
         }
 

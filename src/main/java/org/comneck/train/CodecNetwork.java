@@ -25,6 +25,12 @@ final class CodecNetwork {
     /** The prior's parameters act through five layers each and move slowly. */
     private static final double PRIOR_RATE = 5;
 
+    /**
+     * Inputs of an output up to which an entropy network's tensor learns at the full rate. Adam moves every weight alike, so a sum moves by as much
+     * as it has inputs (arXiv 2203.03466): those of 2,400 lost most of their ReLUs within hundreds of steps.
+     */
+    private static final double FULL_RATE_INPUTS = 256;
+
     private static final double LIKELIHOOD_BOUND = 1e-9;
     private static final double TAIL_MASS = 1e-9;
     private static final int[] FILTERS = {1, 3, 3, 3, 3, 1};
@@ -141,22 +147,32 @@ final class CodecNetwork {
         w.add("entropy_bottleneck.quantiles", quantiles, n, 1, 3).rate("entropy_bottleneck.quantiles", 20);
     }
 
-    /**
-     * Multiplies learning rates, before the tensors are made.
-     *
-     * @param strides of the convolutions of g_a and g_s that change the resolution
-     * @param branches of their residual and attention branches
-     * @param entropy of what models latents
-     */
-    static void rates(Parameters w, double strides, double branches, double entropy) {
+    /** Multiplies learning rates as the recipe's rate.strides, rate.branches and rate.entropy say, before the tensors are made. */
+    static void rates(Recipe recipe, Parameters w) {
+        double strides = recipe.number("rate.strides", 1);
+        double branches = recipe.number("rate.branches", 1);
+        double entropy = recipe.number("rate.entropy", 1);
         for (String name : w.slots().keySet()) {
             if (name.startsWith("g_")) {
                 // g_a.4.weight has two dots, g_a.5.conv1.weight three.
                 w.rate(name, name.chars().filter(c -> c == '.').count() == 2 ? strides : branches);
             } else if (!name.startsWith("gain.") && !name.endsWith(".quantiles")) {
-                w.rate(name, name.startsWith("entropy_bottleneck.") ? PRIOR_RATE * entropy : entropy);
+                double own = name.startsWith("entropy_bottleneck.")
+                        ? PRIOR_RATE
+                        : Math.min(1, FULL_RATE_INPUTS / inputs(name, w.slots().get(name).shape()));
+                w.rate(name, own * entropy);
             }
         }
+    }
+
+    /** How many inputs an output of a convolution has. */
+    private static double inputs(String name, long[] shape) {
+        if (shape.length == 1) {
+            return 1;
+        }
+        // h_s.0 and h_s.2 are transposed, with stride 2.
+        boolean transposed = name.startsWith("h_s.") && shape[2] == 5;
+        return shape[transposed ? 0 : 1] * shape[2] * shape[3] / (transposed ? 4.0 : 1);
     }
 
     /** The lambda whose gain starts at 1: the geometric mean. */

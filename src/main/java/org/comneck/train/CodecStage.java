@@ -85,11 +85,7 @@ final class CodecStage implements Stage {
 
     static Parameters parameters(Recipe recipe) {
         Parameters parameters = CodecNetwork.declare(size(recipe), new Parameters(recipe.integer("seed", 1)));
-        CodecNetwork.rates(
-                parameters,
-                recipe.number("rate.strides", 1),
-                recipe.number("rate.branches", 1),
-                recipe.number("rate.entropy", 1));
+        CodecNetwork.rates(recipe, parameters);
         return parameters.build();
     }
 

@@ -27,6 +27,12 @@ final class ComponentStart {
     private static final double SPARE = 0.1;
     private static final double GATE = -4;
 
+    /** From PyTorch's uniform start values, whose variance is a third of 1 / inputs, to 2 / inputs. */
+    private static final double HE = Math.sqrt(6);
+
+    /** Standard deviation of z, in steps of its quantiser. */
+    private static final double HYPER_LATENTS = 1;
+
     private final CodecNetwork.Size size;
     private final Parameters w;
 
@@ -72,19 +78,56 @@ final class ComponentStart {
         }
     }
 
-    /** The model of latents begins with their standard deviations, wherever they are. */
+    /**
+     * The model of latents begins with their standard deviations, wherever they are. What reads latents sees them with a variance of 1, and what
+     * comes before a ReLU keeps it (K. He and others, 2015): the entropy networks are deep for the few steps they get, and a z that rounds to
+     * zero everywhere says nothing and never will.
+     */
     private void spreads(Tensor variances) {
+        Tensor deviations = Ops.plus(variances, 1e-4).sqrt();
         long from = 0;
         for (int i = 0; i < size.slices().size(); i++) {
             int channels = size.slices().get(i);
-            String name = "ParamAggregation." + i + ".4.bias";
-            Tensor bias = w.get(name).clone();
+            Tensor own = deviations.narrow(0, from, channels);
+            String name = "ParamAggregation." + i;
+            Tensor bias = w.get(name + ".4.bias").clone();
             bias.narrow(0, 0, channels).zero_();
-            bias.narrow(0, channels, channels)
-                    .copy_(variances.narrow(0, from, channels).sqrt());
-            w.set(name, bias);
+            bias.narrow(0, channels, channels).copy_(own);
+            w.set(name + ".4.bias", bias);
+            scale(name + ".4.weight", Ops.scaled(Ops.cat(0, own, own).reshape(-1, 1, 1, 1), SPARE));
+            scale(name + ".0.weight", HE);
+            scale(name + ".2.weight", HE);
+            scale("context_prediction." + i + ".weight", own.reciprocal().reshape(1, -1, 1, 1));
+            if (i > 0) {
+                Tensor first = deviations.narrow(0, 0, size.slices().getFirst());
+                Tensor read = i == 1
+                        ? first
+                        : Ops.cat(
+                                0,
+                                first,
+                                deviations.narrow(
+                                        0,
+                                        from - size.slices().get(i - 1),
+                                        size.slices().get(i - 1)));
+                String context = "cc_transforms." + (i - 1);
+                scale(context + ".0.weight", Ops.scaled(read.reciprocal().reshape(1, -1, 1, 1), HE));
+                scale(context + ".2.weight", HE);
+            }
             from += channels;
         }
+        scale("h_a.0.weight", Ops.scaled(deviations.reciprocal().reshape(1, -1, 1, 1), HE));
+        scale("h_a.2.weight", HE);
+        scale("h_a.4.weight", HE * HYPER_LATENTS);
+        scale("h_s.0.weight", HE / HYPER_LATENTS);
+        scale("h_s.2.weight", HE);
+    }
+
+    private void scale(String name, double factor) {
+        w.set(name, Ops.scaled(w.get(name), factor));
+    }
+
+    private void scale(String name, Tensor factors) {
+        w.set(name, w.get(name).mul(factors));
     }
 
     /** Sets the layers that change the resolution; the variances of latents. */

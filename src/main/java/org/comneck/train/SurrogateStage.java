@@ -162,6 +162,7 @@ final class SurrogateStage implements Stage {
             parts.declareCodec(size, w);
             double rate = recipe.number("rate.codec", 1);
             w.slots().keySet().forEach(name -> w.rate(name, rate));
+            CodecNetwork.rates(recipe, w);
         }
         int side = grid(parts.manifest());
         int width = parts.manifest().encoder().width();

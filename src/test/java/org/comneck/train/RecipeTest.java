@@ -61,6 +61,16 @@ class RecipeTest {
     }
 
     @Test
+    void theDocumentationQuotesTheTableOfKeys() throws IOException {
+        List<String> quoted = Files.readAllLines(Path.of("docs", "training.md"));
+        int head = quoted.indexOf("| key | stages | value | default | meaning |");
+        assertTrue(head >= 0, "docs/training.md has no table of keys");
+        List<String> rows = RecipeKey.all().stream().map(RecipeKey::row).toList();
+        assertEquals(rows, quoted.subList(head + 2, head + 2 + rows.size()), "paste what comneck train --keys prints");
+        assertEquals("", quoted.get(head + 2 + rows.size()));
+    }
+
+    @Test
     void settingsReachTheStagesThatKnowThem() {
         Recipe tiny = Recipe.load("tiny").with(List.of("seed=5", "codec.n = 8", "tiny-neck.batch=7", "name=other"));
         List<Recipe> stages = tiny.stages();
