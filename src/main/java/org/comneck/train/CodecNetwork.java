@@ -25,6 +25,9 @@ final class CodecNetwork {
     /** The prior's parameters act through five layers each and move slowly. */
     private static final double PRIOR_RATE = 5;
 
+    /** Of the layer that reads latents: they are larger than activations, in so many more channels, and its weights smaller. */
+    private static final double LATENTS_RATE = 0.2;
+
     /**
      * Inputs of an output up to which an entropy network's tensor learns at the full rate. Adam moves every weight alike, so a sum moves by as much
      * as it has inputs (arXiv 2203.03466): those of 2,400 lost most of their ReLUs within hundreds of steps.
@@ -32,6 +35,13 @@ final class CodecNetwork {
     private static final double FULL_RATE_INPUTS = 256;
 
     private static final double LIKELIHOOD_BOUND = 1e-9;
+
+    /**
+     * What every symbol has in the integer tables of y, and so no symbol costs more than 12 bits or less than a certain one there. Without it, a
+     * single 1 where the scale says 0 has a gradient of hundreds, and the gradient of everything else is lost beside it.
+     */
+    private static final double LEAST_FREQUENCY = 1.0 / 4096;
+
     private static final double TAIL_MASS = 1e-9;
     private static final int[] FILTERS = {1, 3, 3, 3, 3, 1};
     private static final double LOG2 = Math.log(2);
@@ -155,11 +165,18 @@ final class CodecNetwork {
         for (String name : w.slots().keySet()) {
             if (name.startsWith("g_")) {
                 // g_a.4.weight has two dots, g_a.5.conv1.weight three.
-                w.rate(name, name.chars().filter(c -> c == '.').count() == 2 ? strides : branches);
+                boolean stride = name.chars().filter(c -> c == '.').count() == 2;
+                w.rate(name, stride ? strides : branches);
+                if (name.equals("g_s.1.weight")) {
+                    w.rate(name, LATENTS_RATE);
+                }
             } else if (!name.startsWith("gain.") && !name.endsWith(".quantiles")) {
                 double own = name.startsWith("entropy_bottleneck.")
                         ? PRIOR_RATE
-                        : Math.min(1, FULL_RATE_INPUTS / inputs(name, w.slots().get(name).shape()));
+                        : Math.min(
+                                1,
+                                FULL_RATE_INPUTS
+                                        / inputs(name, w.slots().get(name).shape()));
                 w.rate(name, own * entropy);
             }
         }
@@ -311,9 +328,10 @@ final class CodecNetwork {
 
     /** {@link #run} from latents with gain. */
     Result runLatents(Tensor y, Tensor qualities, boolean noise, boolean reconstruct) {
-        // What the rate wants of y through h_a stays with h_a: a rounded z says little about how y should change, and
-        // says it loudly. Without
-        // this cut, the gradient that reached g_a this way was a hundred times the rest of it, and g_a learned no more.
+        // What the rate wants of y through h_a and through the contexts stays with them: rounded values say little
+        // about
+        // how y should change, and say it loudly. Without this cut, the gradient that reached g_a through z alone was a
+        // hundred times the rest of it, and g_a learned no more.
         Tensor z = hyperAnalysis(Ops.constant(y));
         Tensor medians =
                 Ops.constant(w.get("entropy_bottleneck.quantiles")).select(2, 1).reshape(1, size.n, 1, 1);
@@ -334,7 +352,7 @@ final class CodecNetwork {
             Tensor support = hyper;
             if (i > 0) {
                 String p = "cc_transforms." + (i - 1);
-                Tensor c = i == 1 ? done[0] : Ops.cat(1, done[0], done[i - 1]);
+                Tensor c = Ops.constant(i == 1 ? done[0] : Ops.cat(1, done[0], done[i - 1]));
                 c = torch.relu(Ops.conv(w, p + ".0", c, 1));
                 c = torch.relu(Ops.conv(w, p + ".2", c, 1));
                 support = Ops.cat(1, Ops.conv(w, p + ".4", c, 1), hyper);
@@ -342,8 +360,7 @@ final class CodecNetwork {
             Tensor none = Ops.zeros(y.size(0), 2L * channels, y.size(2), y.size(3));
             Tensor a = parameters(i, none, support);
             Tensor meanA = a.narrow(1, 0, channels);
-            Tensor hatA = Ops.straightThrough(slice, slice.sub(meanA).round().add(meanA))
-                    .mul(anchors);
+            Tensor hatA = Ops.constant(slice.sub(meanA).round().add(meanA)).mul(anchors);
             String p = "context_prediction." + i;
             Tensor context = Ops.conv(w.get(p + ".weight").mul(mask), w.get(p + ".bias"), hatA, 1, 2);
             Tensor b = parameters(i, context, support);
@@ -380,7 +397,8 @@ final class CodecNetwork {
         Tensor v = residual.abs();
         Tensor upper = torch.erfc(Ops.plus(v, -0.5).mul(factor));
         Tensor lower = torch.erfc(Ops.plus(v, 0.5).mul(factor));
-        return toBits(Ops.scaled(upper.sub(lower), 0.5));
+        Tensor likelihood = Ops.scaled(upper.sub(lower), 0.5);
+        return toBits(Ops.scaled(Ops.plus(likelihood, LEAST_FREQUENCY), 1 / (1 + 2 * LEAST_FREQUENCY)));
     }
 
     /** Probabilities (N,1,K) between neighbours of ascending values (N,1,K+1), at least 1e-9. */

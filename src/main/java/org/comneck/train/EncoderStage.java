@@ -82,18 +82,8 @@ final class EncoderStage implements Stage {
         EncoderNetwork.Size size = size(recipe);
         Parameters parameters = EncoderNetwork.declare(size, new Parameters(recipe.integer("seed", 1)))
                 .rate("labels.embeddings", 3);
-        String optimizer = recipe.has("optimizer") ? recipe.word("optimizer") : "adam";
-        switch (optimizer) {
-            case "adam" -> {}
-            case "muon" -> {
-                double factor = recipe.number("rate.muon", 2.5);
-                for (int i = 0; i < size.layers(); i++) {
-                    Transformer.orthogonal(parameters, "visual.transformer.resblocks." + i, factor);
-                }
-            }
-            default ->
-                throw new UsageException(
-                        "recipe " + recipe.name() + ": optimizer is adam or muon, not '" + optimizer + "'");
+        for (int i = 0; i < size.layers(); i++) {
+            Transformer.optimizer(recipe, parameters, "visual.transformer.resblocks." + i);
         }
         return parameters.build();
     }

@@ -5,7 +5,7 @@ import org.bytedeco.pytorch.global.torch.ScalarType;
 
 /** The transform-neck for training: yHat (B,M,h,w) -> linear, class token, positions, ln_pre, blocks (one as published) -> (B,1+h*w,D). */
 final class NeckNetwork {
-    private static final String BLOCK = "transformer.resblocks.";
+    static final String BLOCK = "transformer.resblocks.";
 
     private final Parameters w;
     private final int heads;

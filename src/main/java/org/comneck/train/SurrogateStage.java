@@ -167,6 +167,9 @@ final class SurrogateStage implements Stage {
         int side = grid(parts.manifest());
         int width = parts.manifest().encoder().width();
         NeckNetwork.declare(size.m(), width, side * side + 1, blocks(recipe, parts), w);
+        for (int i = 0; i < blocks(recipe, parts); i++) {
+            Transformer.optimizer(recipe, w, NeckNetwork.BLOCK + i);
+        }
         if (!fresh(recipe, parts)) {
             parts.neck().forEach(w::start);
         }

@@ -3,6 +3,7 @@ package org.comneck.train;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch;
 import org.bytedeco.pytorch.global.torch.ScalarType;
+import org.comneck.UsageException;
 
 /** Pre-norm transformer blocks by OpenAI CLIP's names, tokens (B,N,D) F32; layers run in the given arithmetic. */
 final class Transformer {
@@ -25,12 +26,22 @@ final class Transformer {
                 .constant(p + ".mlp.c_proj.bias", 0, width);
     }
 
-    /** Has a block's matrices stepped by Muon; queries, keys and values are three of them. */
-    static void orthogonal(Parameters w, String p, double factor) {
-        w.orthogonal(p + ".attn.in_proj_weight", 3, factor)
-                .orthogonal(p + ".attn.out_proj.weight", 1, factor)
-                .orthogonal(p + ".mlp.c_fc.weight", 1, factor)
-                .orthogonal(p + ".mlp.c_proj.weight", 1, factor);
+    /** Has a block's matrices stepped as the recipe says: with muon, queries, keys and values are three of them. */
+    static void optimizer(Recipe recipe, Parameters w, String p) {
+        String optimizer = recipe.has("optimizer") ? recipe.word("optimizer") : "adam";
+        switch (optimizer) {
+            case "adam" -> {}
+            case "muon" -> {
+                double factor = recipe.number("rate.muon", 2.5);
+                w.orthogonal(p + ".attn.in_proj_weight", 3, factor)
+                        .orthogonal(p + ".attn.out_proj.weight", 1, factor)
+                        .orthogonal(p + ".mlp.c_fc.weight", 1, factor)
+                        .orthogonal(p + ".mlp.c_proj.weight", 1, factor);
+            }
+            default ->
+                throw new UsageException(
+                        "recipe " + recipe.name() + ": optimizer is adam or muon, not '" + optimizer + "'");
+        }
     }
 
     static Tensor block(Parameters w, String p, Tensor x, int heads, boolean quick, ScalarType type) {

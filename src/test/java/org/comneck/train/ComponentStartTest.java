@@ -77,6 +77,11 @@ class ComponentStartTest {
             for (int c = 1; c < variances.length; c++) {
                 assertTrue(variances[c] < 1.1 * variances[c - 1] + 1e-3, "variances do not fall at " + c);
             }
+            // z has values that survive rounding, in every channel
+            float[] spread = Ops.floats(network.hyperAnalysis(y).std(new long[] {0, 2, 3}, true, false));
+            for (float deviation : spread) {
+                assertTrue(deviation > 0.1 && deviation < 10, "standard deviation of z: " + deviation);
+            }
             // the model of the first slice knows them
             float[] bias = Ops.floats(w.get("ParamAggregation.0.4.bias"));
             assertEquals(Math.sqrt(variances[0]), bias[4], 0.05 * bias[4]);
