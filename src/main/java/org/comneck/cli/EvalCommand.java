@@ -156,6 +156,9 @@ final class EvalCommand implements Callable<Integer> {
                     .run();
         }
         streams.out().print(MarkdownReport.of(outcome));
+        streams.err()
+                .println("comneck: " + outcome.measured() + " results measured, " + outcome.found()
+                        + " were there already");
         if (report != null) {
             ReportFolder.write(
                     outcome,
