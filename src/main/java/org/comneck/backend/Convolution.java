@@ -48,6 +48,6 @@ public record Convolution(
 
     /** A transposed convolution that doubles the grid. */
     public static Convolution doubling(int inputChannels, int outputChannels, int kernel) {
-        return new Convolution(inputChannels, outputChannels, kernel, kernel, 2, kernel / 2, Kind.TRANSPOSED);
+        return new Convolution(inputChannels, outputChannels, kernel, kernel, 2, (kernel - 1) / 2, Kind.TRANSPOSED);
     }
 }

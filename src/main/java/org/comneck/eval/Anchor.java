@@ -59,14 +59,15 @@ public interface Anchor {
     /** Templates for tools that may be installed: {@code name[@q,q,...]: encoder command | decoder command}. */
     List<String> READY = List.of(
             "webp@5,20,35,50,65,80: cwebp -quiet -m 6 -q {q} {in} -o {out} | dwebp -quiet {out} -o {png}",
-            "avif@20,30,40,50,60,70: avifenc -q {q} -s 6 -y 420 {in} {out} | avifdec {out} {png}",
-            "heic@20,30,40,50,60: heif-enc -q {q} {in} -o {out} | heif-dec {out} {png}",
-            "jxl@1,2,3,4,6: cjxl -d {q} -e 7 {in} {out} | djxl {out} {png}",
-            "vvc@27,32,37,42: vvencapp --preset medium -q {q} -i {yuv} -s {width}x{height} -c yuv420 -o {out} | vvdecapp -b {out} -o {yuvout}");
+            "avif@60,54,48,42,36,30: avifenc --min 0 --max 63 -a end-usage=q -a cq-level={q} -s 6 -y 420 {in} {out} | avifdec {out} {png}",
+            "heic@10,20,30,40,50,60: heif-enc -q {q} {in} -o {out} | heif-convert {out} {png}",
+            "jxl@8,6,4,3,2,1: cjxl -d {q} -e 7 {in} {out} | djxl {out} {png}",
+            "vvc@47,42,37,32,27: vvencapp --preset medium -q {q} -i {yuv} -s {width}x{height} -c yuv420 -o {out} | vvdecapp -b {out} -o {yuvout}");
 
     /**
      * An anchor of a command template. {@code {in}} is a PNG file, {@code {out}} the coded file whose bytes count, {@code {png}} the PNG file that the
-     * second command writes; instead of the first and last {@code {yuv}} and {@code {yuvout}} are raw planar 4:2:0 of 8 bits, full range BT.601.
+     * second command writes; instead of the first and last {@code {yuv}} and {@code {yuvout}} are raw planar 4:2:0, full range BT.601, of 8 bits;
+     * decoders may also write 10 bits in 16, little-endian.
      * {@code {q}} is the quality, {@code {width}} and {@code {height}} the size. No shell is involved.
      *
      * @throws UsageException when the template is not understood
@@ -219,7 +220,7 @@ public interface Anchor {
                 folder = Files.createTempDirectory("comneck-anchor");
                 Path in = folder.resolve("in.png");
                 Path yuv = folder.resolve("in.yuv");
-                Path out = folder.resolve("coded." + name);
+                Path out = folder.resolve("coded." + name); // some tools go by the ending
                 Path png = folder.resolve("out.png");
                 Path yuvOut = folder.resolve("out.yuv");
                 boolean raw = template.contains("{yuv}");

@@ -19,6 +19,7 @@ import org.comneck.backend.Run;
 import org.comneck.backend.RunBuilder;
 import org.comneck.backend.StepChecks;
 import org.comneck.codec.Codec;
+import org.comneck.codec.PostProcessing;
 import org.comneck.model.ModelFile;
 import org.comneck.neck.Neck;
 import org.comneck.tensor.ElementType;
@@ -66,6 +67,13 @@ public final class Complexity {
                 }));
                 out.add(count("entropy networks", run -> codec.decode(run, 1, cells, cells)));
                 out.add(count("synthesis g_s", run -> codec.synthesis(run, latents(codec, run, cells))));
+                if (PostProcessing.isIn(model)) {
+                    try (PostProcessing post = PostProcessing.load(backend, model, Precision.F32)) {
+                        out.add(count(
+                                "post-processing U-Net",
+                                run -> post.record(run, run.input(ElementType.F32, 1, size, size, 3))));
+                    }
+                }
                 if (model.manifest().neck() != null) {
                     try (Neck neck = Neck.load(backend, model, Precision.F32)) {
                         out.add(count("neck", run -> neck.record(run, latents(codec, run, cells))));

@@ -32,6 +32,9 @@ public final class Evaluation {
     /** Decoded by the model's codec, then its encoder from pixels. */
     public static final String RECONSTRUCTION = "reconstruction";
 
+    /** Decoded, through a U-Net that was trained for the encoder, then the encoder from pixels. */
+    public static final String POST_PROCESSING = "post-processing";
+
     /** The encoder from the photo's own pixels. */
     public static final String UNCOMPRESSED = "uncompressed";
 
@@ -195,6 +198,9 @@ public final class Evaluation {
                 collect(rows, results, prefix, complete, TOKENS, quality);
             }
             collect(rows, results, prefix, complete, RECONSTRUCTION, quality);
+            if (pipeline.hasPostProcessing() && !options.full()) {
+                collect(rows, results, prefix, complete, POST_PROCESSING, quality);
+            }
         }
         for (Anchor anchor : anchors) {
             for (double quality : anchor.qualities()) {
@@ -361,6 +367,9 @@ public final class Evaluation {
                 keys.add(key(prefix, TOKENS, quality));
             }
             keys.add(key(prefix, RECONSTRUCTION, quality));
+            if (see && pipeline.hasPostProcessing()) {
+                keys.add(key(prefix, POST_PROCESSING, quality));
+            }
         }
         for (Anchor anchor : codecs) {
             for (double quality : anchor.qualities()) {
@@ -420,24 +429,33 @@ public final class Evaluation {
             double quality,
             List<Pipeline.View> references) {
         boolean see = references != null;
+        boolean tokens = see && pipeline.hasNeck();
+        boolean processed = see && pipeline.hasPostProcessing();
         List<String> keys = new ArrayList<>(List.of(key(prefix, RECONSTRUCTION, quality)));
-        if (see && pipeline.hasNeck()) {
+        if (tokens) {
             keys.add(key(prefix, TOKENS, quality));
+        }
+        if (processed) {
+            keys.add(key(prefix, POST_PROCESSING, quality));
         }
         if (complete(results, batch, keys)) {
             return;
         }
         List<Pipeline.Coded> coded = pipeline.encode(batch.pictures(), quality, !options.full());
         List<byte[]> files = coded.stream().map(Pipeline.Coded::file).toList();
-        List<Pipeline.Decoded> decoded = pipeline.decode(files, see && pipeline.hasNeck(), true);
+        List<Pipeline.Decoded> decoded = pipeline.decode(files, tokens, true);
         List<Photo> photos = decoded.stream().map(Pipeline.Decoded::photo).toList();
         long[] bytes = files.stream().mapToLong(file -> file.length).toArray();
         double[] estimated =
                 coded.stream().mapToDouble(Pipeline.Coded::estimatedBits).toArray();
-        if (keys.size() == 2) {
+        if (tokens) {
             List<Pipeline.View> views =
                     decoded.stream().map(Pipeline.Decoded::view).toList();
-            add(results, batch, keys.getLast(), bytes, estimated, null, views, references);
+            add(results, batch, keys.get(1), bytes, estimated, null, views, references);
+        }
+        if (processed) {
+            List<Photo> made = pipeline.postProcess(photos);
+            add(results, batch, keys.getLast(), bytes, estimated, made, pipeline.see(made), references);
         }
         add(results, batch, keys.getFirst(), bytes, estimated, photos, see ? pipeline.see(photos) : null, references);
     }

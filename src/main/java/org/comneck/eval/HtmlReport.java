@@ -39,6 +39,10 @@ final class HtmlReport {
             code{font:13px ui-monospace,monospace;background:#f1f5f9;padding:1px 4px;word-break:break-all}svg text{font:11px system-ui,sans-serif;fill:#475569}
             """;
 
+    /** Paths of a model's own bitstream, which differ from model to model. */
+    private static final List<String> OWN =
+            List.of(Evaluation.TOKENS, Evaluation.RECONSTRUCTION, Evaluation.POST_PROCESSING);
+
     private final Outcome outcome;
     private final Map<String, String> colours = new LinkedHashMap<>();
     private final StringBuilder out = new StringBuilder(1 << 20);
@@ -142,7 +146,7 @@ final class HtmlReport {
             boolean first = true;
             for (String model : outcome.models().keySet()) {
                 for (String path : outcome.paths(model)) {
-                    boolean own = path.equals(Evaluation.TOKENS) || path.equals(Evaluation.RECONSTRUCTION);
+                    boolean own = OWN.contains(path);
                     List<Curve.Point> points = outcome.figures().get(model).stream()
                             .filter(f -> f.setting().path().equals(path))
                             .filter(f -> f.values().containsKey(measure))

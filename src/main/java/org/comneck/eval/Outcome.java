@@ -19,7 +19,8 @@ public final class Outcome {
     /**
      * A path at one of its qualities.
      *
-     * @param path {@link Evaluation#TOKENS}, {@link Evaluation#RECONSTRUCTION}, {@link Evaluation#UNCOMPRESSED} or an anchor's name
+     * @param path {@link Evaluation#TOKENS}, {@link Evaluation#RECONSTRUCTION}, {@link Evaluation#POST_PROCESSING},
+     *     {@link Evaluation#UNCOMPRESSED} or an anchor's name
      * @param quality in the path's own terms
      */
     public record Setting(String path, double quality) {}

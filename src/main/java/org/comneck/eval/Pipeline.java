@@ -31,6 +31,7 @@ import org.comneck.bitstream.CodedImage;
 import org.comneck.bitstream.Container;
 import org.comneck.bitstream.Limits;
 import org.comneck.codec.Codec;
+import org.comneck.codec.PostProcessing;
 import org.comneck.engine.Photo;
 import org.comneck.engine.Resample;
 import org.comneck.entropy.GaussianConditional;
@@ -106,6 +107,7 @@ final class Pipeline implements AutoCloseable {
     private final Manifest manifest;
     private final Codec codec; // or null
     private final Neck neck; // or null
+    private final PostProcessing post; // or null
     private final VisionEncoder encoder; // or null
     private final boolean byCosine;
     private final Map<Key, Recorded> runs = new LinkedHashMap<>(16, 0.75f, true);
@@ -121,6 +123,7 @@ final class Pipeline implements AutoCloseable {
         this.manifest = model.manifest();
         this.codec = manifest.codec() == null ? null : Codec.load(backend, model, precision);
         this.neck = manifest.neck() == null ? null : Neck.load(backend, model, precision);
+        this.post = PostProcessing.isIn(model) ? PostProcessing.load(backend, model, precision) : null;
         this.encoder = manifest.encoder() == null ? null : VisionEncoder.load(backend, model, precision);
         this.byCosine = encoder != null && encoder.hasProjection() && model.has("labels.embeddings");
         float[] scales = GaussianConditional.scaleTable();
@@ -146,6 +149,11 @@ final class Pipeline implements AutoCloseable {
     /** Whether tokens come from the bitstream. */
     boolean hasNeck() {
         return codec != null && neck != null && encoder != null;
+    }
+
+    /** Whether there is a network between decoder and encoder. */
+    boolean hasPostProcessing() {
+        return codec != null && post != null && encoder != null;
     }
 
     /** Whether classes can be told. */
@@ -310,12 +318,12 @@ final class Pipeline implements AutoCloseable {
     /** What the encoder makes of prepared pictures. */
     List<View> see(List<Photo> pictures) {
         int size = encoderSize();
-        Key key = new Key("pixels", pictures.size(), size, size);
+        List<Photo> resized = pictures.stream()
+                .map(picture -> picture.resize(size, size, Resample.BICUBIC))
+                .toList();
+        Key key = new Key("pixels", resized.size(), size, size);
         Recorded recorded = runs.computeIfAbsent(key, this::recordPixels);
-        for (int b = 0; b < key.images(); b++) {
-            byte[] rgb = pictures.get(b).resize(size, size, Resample.BICUBIC).rgb();
-            memory(recorded.run(), recorded.pixels(), b).copyFrom(MemorySegment.ofArray(rgb));
-        }
+        fill(recorded, resized);
         execute(key, recorded);
         List<View> out = new ArrayList<>();
         for (int b = 0; b < key.images(); b++) {
@@ -323,6 +331,29 @@ final class Pipeline implements AutoCloseable {
         }
         trim();
         return out;
+    }
+
+    /** Pictures of one size out of the post-processing network, of 8 bits again. */
+    List<Photo> postProcess(List<Photo> pictures) {
+        Photo first = pictures.getFirst();
+        Key key = new Key("post", pictures.size(), first.height(), first.width());
+        Recorded recorded = runs.computeIfAbsent(key, this::recordPost);
+        fill(recorded, pictures);
+        execute(key, recorded);
+        List<Photo> out = new ArrayList<>();
+        for (int b = 0; b < key.images(); b++) {
+            byte[] rgb = memory(recorded.run(), recorded.photo(), b).toArray(ValueLayout.JAVA_BYTE);
+            out.add(Photo.of(key.width(), key.height(), rgb));
+        }
+        trim();
+        return out;
+    }
+
+    private static void fill(Recorded recorded, List<Photo> pictures) {
+        for (int b = 0; b < pictures.size(); b++) {
+            memory(recorded.run(), recorded.pixels(), b)
+                    .copyFrom(MemorySegment.ofArray(pictures.get(b).rgb()));
+        }
     }
 
     /** Time of every stage so far, {@code run/stage}. */
@@ -379,6 +410,17 @@ final class Pipeline implements AutoCloseable {
         Activation feature = feature(run, states[encoder.depth()]);
         Activation logits = logits(run, states[encoder.depth()]);
         return new Recorded(run.build(), pixels, null, null, null, states, feature, logits);
+    }
+
+    private Recorded recordPost(Key key) {
+        RunBuilder run = backend.newRun();
+        Activation pixels = run.input(ElementType.U8, key.images(), key.height(), key.width(), 3);
+        Activation image = run.buffer(ElementType.F32, Grid.FULL, key.images(), key.height(), key.width(), 3);
+        run.normalize(pixels, new float[] {0, 0, 0}, new float[] {1, 1, 1}, image);
+        Activation out = run.buffer(ElementType.U8, Grid.FULL, key.images(), key.height(), key.width(), 3);
+        run.toPixels(post.record(run, image), out);
+        run.output(out);
+        return new Recorded(run.build(), pixels, null, null, out, null, null, null);
     }
 
     private Activation gains(RunBuilder run, Key key) {
@@ -561,6 +603,9 @@ final class Pipeline implements AutoCloseable {
         }
         if (neck != null) {
             neck.close();
+        }
+        if (post != null) {
+            post.close();
         }
         if (codec != null) {
             codec.close();

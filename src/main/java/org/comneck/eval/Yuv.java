@@ -3,7 +3,7 @@ package org.comneck.eval;
 import org.comneck.DamagedDataException;
 import org.comneck.engine.Photo;
 
-/** Raw planar 4:2:0 of 8 bits, full range BT.601 as in JPEG: what video codecs read. */
+/** Raw planar 4:2:0 of 8 bits, full range BT.601 as in JPEG: what video codecs read. Some answer with 10 bits. */
 final class Yuv {
     private Yuv() {}
 
@@ -38,21 +38,32 @@ final class Yuv {
         return out;
     }
 
-    /** The first frame of such a file. */
+    /**
+     * The one frame of such a file, or of one with 10 bits a sample in 16, little-endian.
+     *
+     * @throws DamagedDataException when it is neither
+     */
     static Photo photo(byte[] yuv, int w, int h) {
         int cw = (w + 1) / 2;
         int chroma = cw * ((h + 1) / 2);
-        if (yuv.length < w * h + 2 * chroma) {
-            throw new DamagedDataException("a frame of " + w + "x" + h + " in 4:2:0 takes " + (w * h + 2 * chroma)
-                    + " bytes, but there are " + yuv.length);
+        int samples = w * h + 2 * chroma;
+        if (yuv.length != samples && yuv.length != 2 * samples) {
+            throw new DamagedDataException("a frame of " + w + "x" + h + " in 4:2:0 takes " + samples + " bytes, or "
+                    + 2 * samples + " with 10 bits, but there are " + yuv.length);
+        }
+        double[] values = new double[samples];
+        for (int i = 0; i < samples; i++) {
+            values[i] = yuv.length == samples
+                    ? yuv[i] & 0xFF
+                    : ((yuv[2 * i] & 0xFF) + ((yuv[2 * i + 1] & 0xFF) << 8)) / 4.0;
         }
         byte[] rgb = new byte[3 * w * h];
         for (int y = 0; y < h; y++) {
             for (int x = 0; x < w; x++) {
                 int c = w * h + y / 2 * cw + x / 2;
-                int luma = yuv[y * w + x] & 0xFF;
-                int cb = (yuv[c] & 0xFF) - 128;
-                int cr = (yuv[c + chroma] & 0xFF) - 128;
+                double luma = values[y * w + x];
+                double cb = values[c] - 128;
+                double cr = values[c + chroma] - 128;
                 int at = 3 * (y * w + x);
                 rgb[at] = clip(luma + 1.402 * cr);
                 rgb[at + 1] = clip(luma - 0.344136 * cb - 0.714136 * cr);

@@ -25,7 +25,7 @@ final class ModelExport {
             Checkpoint.read(file).restore(file, parameters);
             Map<String, TensorSource> tensors = new LinkedHashMap<>();
             parts.tensors().forEach((name, tensor) -> tensors.put(name, TensorSource.of(tensor)));
-            tensors.keySet().removeIf(NeckNetwork::owns);
+            tensors.keySet().removeIf(name -> SurrogateStage.replaces(trained, name));
             ModelParts.stored(parameters).forEach((name, tensor) -> tensors.put(name, TensorSource.of(tensor)));
             if (tensors.containsKey(ModelParts.PRIOR + "quantiles")) {
                 // Only the integer tables made of the prior are stored.

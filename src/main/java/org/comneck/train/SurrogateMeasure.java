@@ -23,7 +23,7 @@ final class SurrogateMeasure {
     private final Photos photos;
     private final PhotoLabels labels;
     private final CodecNetwork codec;
-    private final NeckNetwork neck;
+    private final Front front;
     private final SurrogateLoss loss;
     private final int grid;
     private final Map<String, Double> sums = new LinkedHashMap<>();
@@ -32,12 +32,11 @@ final class SurrogateMeasure {
      * @param labels null without classes
      * @param grid latents on a side
      */
-    SurrogateMeasure(
-            Photos photos, PhotoLabels labels, CodecNetwork codec, NeckNetwork neck, SurrogateLoss loss, int grid) {
+    SurrogateMeasure(Photos photos, PhotoLabels labels, CodecNetwork codec, Front front, SurrogateLoss loss, int grid) {
         this.photos = photos;
         this.labels = labels;
         this.codec = codec;
-        this.neck = neck;
+        this.front = front;
         this.loss = loss;
         this.grid = grid;
     }
@@ -74,10 +73,11 @@ final class SurrogateMeasure {
             long[] level = new long[size];
             java.util.Arrays.fill(level, q);
             Tensor quality = Ops.of(level, size);
-            CodecNetwork.Result coded = codec.runLatents(codec.gained(analysed, quality), quality, false, thorough);
+            CodecNetwork.Result coded = codec.runLatents(
+                    codec.gained(analysed, quality), quality, false, thorough || front.readsPictures());
             String end = "." + q;
             add("bpp" + end, Ops.value(coded.bits().sum()) / (side * side));
-            compare("", end, loss.compressed(neck.run(coded.yHat()), TERMS), wanted, truth);
+            compare("", end, loss.compressed(front.tokens(coded, grid), TERMS), wanted, truth);
             if (thorough) {
                 compare("decoded.", end, loss.uncompressed(Ops.clamp01(coded.xHat()), grid, TERMS), wanted, truth);
             }

@@ -6,6 +6,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.SplittableRandom;
+import java.util.stream.IntStream;
 import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Tensor;
 import org.bytedeco.pytorch.global.torch.ScalarType;
@@ -21,6 +22,7 @@ import org.comneck.model.SafetensorsFile;
  *   d1   codec frozen      surrogate
  *   d2   codec trained     bits per pixel + lambda (weight.reconstruction 255^2 MSE + weight.surrogate surrogate)
  *   d3   codec trained     bits per pixel + lambda  weight.surrogate surrogate
+ *   post codec frozen      surrogate, of a U-Net behind the decoder in place of the neck: the baseline
  * </pre>
  *
  * lambda is that of the photo's quality. A photo's loss in d2 and d3 is divided by the root of lambda (1 at the middle quality): that moves no
@@ -39,16 +41,18 @@ final class SurrogateStage implements Stage {
     private final Schedule schedule;
     private final Parameters parameters;
     private final CodecNetwork codec;
-    private final NeckNetwork neck;
+    private final List<Integer> trainedQualities;
+    private final Front front;
     private final SurrogateLoss loss;
     private final PhotoLabels labels;
     private final SurrogateMeasure measure;
 
-    /** What is trained besides the neck. */
+    /** What is trained besides the neck, or in its place. */
     enum Setting {
         D1(false, false),
         D2(true, true),
-        D3(true, false);
+        D3(true, false),
+        POST(false, false);
 
         private final boolean codec;
         private final boolean reconstruction;
@@ -64,9 +68,10 @@ final class SurrogateStage implements Stage {
                 case "d1" -> D1;
                 case "d2" -> D2;
                 case "d3" -> D3;
+                case "post" -> POST;
                 default ->
                     throw new UsageException(
-                            "recipe " + recipe.name() + ": setting '" + word + "' is unknown; known: d1, d2, d3");
+                            "recipe " + recipe.name() + ": setting '" + word + "' is unknown; known: d1, d2, d3, post");
             };
         }
     }
@@ -81,7 +86,6 @@ final class SurrogateStage implements Stage {
         ScalarType type = recipe.has("precision") && recipe.word("precision").equals("bf16") ? Ops.BF16 : Ops.F32;
         try (ModelParts parts = ModelParts.of(recipe, data, runFolder)) {
             Manifest manifest = parts.manifest();
-            Manifest.Neck shape = neck(recipe, parts);
             CodecNetwork.Size size = parts.codecSize(recipe);
             this.grid = grid(manifest);
             if (setting.codec && size.lambdas().stream().anyMatch(lambda -> lambda <= 0)) {
@@ -91,8 +95,9 @@ final class SurrogateStage implements Stage {
             this.parameters = parameters(recipe, parts);
             Parameters codecWeights = setting.codec ? parameters : parts.frozenCodec(size);
             this.codec = new CodecNetwork(size, codecWeights, type);
-            this.neck = new NeckNetwork(parameters, shape.heads(), blocks(recipe, parts), type);
+            this.trainedQualities = qualities(recipe, size.lambdas().size());
             FrozenEncoder encoder = new FrozenEncoder(parts.source(), manifest.encoder(), parts.tensors(), type);
+            this.front = front(recipe, parts, encoder, type);
             Tensor texts = texts(recipe, data, parts, encoder);
             List<Manifest.Label> list = recipe.has("labels")
                     ? EncoderStage.labels(Photos.resolve(data, recipe.word("labels")))
@@ -106,15 +111,28 @@ final class SurrogateStage implements Stage {
             Schedule wanted = Schedule.of(recipe, Set.copyOf(SurrogateLoss.TERMS));
             this.schedule = classes ? wanted : wanted.without("entropy").without("soft");
             this.loss = new SurrogateLoss(
-                    encoder, texts, shape.entry(), layer(recipe, manifest, shape), recipe.integer("post.norms", 1));
+                    encoder,
+                    texts,
+                    front.entry(),
+                    layer(recipe, manifest, front.entry()),
+                    recipe.integer("post.norms", 1));
             this.measure = new SurrogateMeasure(
                     Photos.heldOut(recipe, data),
                     classes ? labels : null,
                     new CodecNetwork(size, codecWeights, Ops.F32),
-                    neck,
+                    front,
                     loss,
                     grid);
         }
+    }
+
+    private static List<Integer> qualities(Recipe recipe, int count) {
+        List<Integer> all = IntStream.range(0, count).boxed().toList();
+        List<Integer> chosen = recipe.has("qualities") ? recipe.integers("qualities") : all;
+        if (!all.containsAll(chosen)) {
+            throw new UsageException("recipe " + recipe.name() + ": qualities are 0 to " + (count - 1));
+        }
+        return chosen;
     }
 
     /** Latents on a side of the prepared photo, and patches of the encoder. */
@@ -123,19 +141,31 @@ final class SurrogateStage implements Stage {
     }
 
     /** Number of blocks before the patch tokens that count; {@code tokens.layer} is counted as on the command line, -2 by default. */
-    private static int layer(Recipe recipe, Manifest manifest, Manifest.Neck neck) {
+    private static int layer(Recipe recipe, Manifest manifest, int entry) {
         int layer = recipe.integer("tokens.layer", manifest.tokens().layer());
         int blocks = layer < 0 ? manifest.encoder().layers() + 1 + layer : layer;
-        if (blocks < neck.entry() || blocks > manifest.encoder().layers()) {
+        if (blocks < entry || blocks > manifest.encoder().layers()) {
             throw new UsageException("recipe " + recipe.name() + ": tokens.layer " + layer + " is not between entry "
-                    + neck.entry() + " and the last of " + manifest.encoder().layers() + " blocks");
+                    + entry + " and the last of " + manifest.encoder().layers() + " blocks");
         }
         return blocks;
     }
 
-    /** The neck's place and heads: those of the model's neck, or the recipe's for a fresh one. */
+    private Front front(Recipe recipe, ModelParts parts, FrozenEncoder encoder, ScalarType type) {
+        if (setting == Setting.POST) {
+            return Front.of(
+                    new PostNetwork(parameters, recipe.integers("post.widths").size(), type), encoder);
+        }
+        Manifest.Neck shape = neck(recipe, parts);
+        return Front.of(new NeckNetwork(parameters, shape.heads(), blocks(recipe, parts), type), shape.entry());
+    }
+
+    /**
+     * The neck's place and heads: those of the model's neck, or the recipe's for a fresh one. The model's, which may be null, where no neck is
+     * trained.
+     */
     static Manifest.Neck neck(Recipe recipe, ModelParts parts) {
-        return fresh(recipe, parts)
+        return Setting.of(recipe) != Setting.POST && fresh(recipe, parts)
                 ? new Manifest.Neck(recipe.integer("neck.entry"), recipe.integer("neck.heads"))
                 : parts.manifest().neck();
     }
@@ -146,17 +176,31 @@ final class SurrogateStage implements Stage {
     }
 
     private static int blocks(Recipe recipe, ModelParts parts) {
-        int blocks = 1;
-        while (!fresh(recipe, parts)
-                && parts.tensors().containsKey("transformer.resblocks." + blocks + ".ln_1.weight")) {
+        if (fresh(recipe, parts)) {
+            return recipe.integer("neck.blocks", 1);
+        }
+        int blocks = 0;
+        while (parts.tensors().containsKey("transformer.resblocks." + blocks + ".ln_1.weight")) {
             blocks++;
         }
         return blocks;
     }
 
+    /** Whether a recipe trains a tensor of the model anew, or leaves it without use. */
+    static boolean replaces(Recipe recipe, String name) {
+        return switch (Setting.of(recipe)) {
+            case POST -> PostNetwork.owns(name);
+            case D1 -> NeckNetwork.owns(name);
+            case D2, D3 -> NeckNetwork.owns(name) || PostNetwork.owns(name); // for pictures of another codec
+        };
+    }
+
     /** What a recipe trains, as it is before the first step. */
     static Parameters parameters(Recipe recipe, ModelParts parts) {
         Parameters w = new Parameters(recipe.integer("seed", 1));
+        if (Setting.of(recipe) == Setting.POST) {
+            return PostNetwork.declare(recipe.integers("post.widths"), w).build();
+        }
         CodecNetwork.Size size = parts.codecSize(recipe);
         if (Setting.of(recipe).codec) {
             parts.declareCodec(size, w);
@@ -238,7 +282,7 @@ final class SurrogateStage implements Stage {
         long[] qualities = new long[count];
         long[] rows = new long[count];
         for (int i = 0; i < count; i++) {
-            qualities[i] = random.nextInt(codec.size().lambdas().size());
+            qualities[i] = trainedQualities.get(random.nextInt(trainedQualities.size()));
             rows[i] = labels.row(photos.file(chosen.photos()[i]));
         }
         Tensor pixels = chosen.tensor();
@@ -251,7 +295,7 @@ final class SurrogateStage implements Stage {
         try {
             wanted = loss.uncompressed(pixels, side / 16, terms);
             if (!setting.codec) {
-                coded = codec.run(pixels, quality, false, false);
+                coded = codec.run(pixels, quality, false, front.readsPictures());
             }
         } finally {
             guard.close();
@@ -273,7 +317,7 @@ final class SurrogateStage implements Stage {
         Tensor each = Ops.scaled(setting.codec ? weight.mul(lambda) : weight, factor);
 
         Map<String, Double> values = new LinkedHashMap<>();
-        Tensor tokens = neck.run(coded.yHat());
+        Tensor tokens = front.tokens(coded, side / 16);
         SurrogateLoss.Weighted weighted = seen -> {
             Tensor sum = null;
             for (Map.Entry<String, Tensor> term :

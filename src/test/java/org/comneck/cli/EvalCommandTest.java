@@ -45,7 +45,8 @@ class EvalCommandTest {
         photos = Files.createDirectories(shared.resolve("photos"));
         Photo photo = Photo.read(Path.of("docs", "photo.jpg"));
         for (int i = 0; i < PHOTOS; i++) {
-            try (OutputStream out = Files.newOutputStream(photos.resolve((i % 2 == 0 ? "n01440764_" : "n01443537_") + i + ".png"))) {
+            try (OutputStream out =
+                    Files.newOutputStream(photos.resolve((i % 2 == 0 ? "n01440764_" : "n01443537_") + i + ".png"))) {
                 photo.crop(12 * i, 9 * i, 180, 190)
                         .resize(90, 95, Resample.BICUBIC)
                         .writePng(out);

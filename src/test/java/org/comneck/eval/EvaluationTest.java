@@ -1,5 +1,6 @@
 package org.comneck.eval;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
@@ -18,6 +19,9 @@ import org.comneck.engine.NativeEngine;
 import org.comneck.engine.Photo;
 import org.comneck.engine.Resample;
 import org.comneck.model.ModelFile;
+import org.comneck.model.ModelWriter;
+import org.comneck.model.SeededModel;
+import org.comneck.tensor.Tensor;
 import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -210,6 +214,42 @@ class EvaluationTest {
                 List.of("", "x: a {in} {out}", "x@1,b: a {in} {out} | b {out} {png}", "x: a | b {png}")) {
             assertThrows(UsageException.class, () -> Anchor.command(template), template);
         }
+    }
+
+    /** A U-Net whose last layer is zero leaves pictures as they are: both paths then say the same. */
+    @Test
+    void postProcessingThatDoesNothingIsReconstruction() {
+        SeededModel seeded = SeededModel.named(SeededModel.TINY);
+        ModelWriter writer = ModelWriter.of(seeded.manifest());
+        seeded.tensors().forEach(writer::add);
+        writer.add("post.down.0.0.weight", Tensor.of(new float[4 * 27], 4, 3, 3, 3));
+        writer.add("post.down.0.1.weight", Tensor.of(new float[144], 4, 4, 3, 3));
+        writer.add("post.out.weight", Tensor.of(new float[12], 3, 4, 1, 1));
+        Path file = folder.resolve("post.safetensors");
+        writer.write(file);
+        Evaluation.Options options = new Evaluation.Options(
+                List.of(new Evaluation.NamedModel("post", file)),
+                photos,
+                List.of(),
+                List.of(1.0),
+                List.of(),
+                Labels.NONE,
+                false,
+                null,
+                EngineOptions.DEFAULT,
+                1);
+        Outcome outcome = new Evaluation(options, new Notes()).run();
+        assertEquals(3 * (1 + 3), outcome.measured());
+        var rows = outcome.models().get("post").rows();
+        for (int i = 0; i < photos.size(); i++) {
+            Row plain = rows.get(new Outcome.Setting("reconstruction", 1)).get(i);
+            Row post = rows.get(new Outcome.Setting("post-processing", 1)).get(i);
+            assertEquals(plain.bytes(), post.bytes());
+            assertArrayEquals(plain.feature(), post.feature());
+            assertEquals(plain.psnr(), post.psnr());
+        }
+        assertTrue(outcome.models().get("post").costs().stream()
+                .anyMatch(c -> c.stage().equals("post-processing U-Net") && c.macs() == 64L * 64 * (108 + 144 + 12)));
     }
 
     @Test

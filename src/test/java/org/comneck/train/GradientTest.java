@@ -72,6 +72,19 @@ class GradientTest {
     }
 
     @Test
+    void picturesOfThePostProcessingNetwork() {
+        try (var _ = new PointerScope()) {
+            Parameters w = PostNetwork.declare(List.of(3, 4, 5), new Parameters(4));
+            float[] last = {0.3f, -0.2f, 0.4f, 0.1f, 0.5f, -0.3f, -0.1f, 0.2f, 0.6f}; // zero would stop all gradients
+            w.start("post.out.weight", last).build(GradientCheck.F64);
+            PostNetwork network = new PostNetwork(w, 3, GradientCheck.F64);
+            Tensor pictures = GradientCheck.input(1, 0, 1, 2, 3, 16, 12);
+            Tensor wanted = GradientCheck.input(2, 0, 1, 2, 3, 16, 12);
+            GradientCheck.check(w, () -> Ops.mse(network.run(pictures), wanted));
+        }
+    }
+
+    @Test
     void hintsAndClassesOfTheEncoder() {
         try (var _ = new PointerScope()) {
             Parameters w = EncoderNetwork.declare(ENCODER, new Parameters(3)).build(GradientCheck.F64);

@@ -157,6 +157,24 @@ class SurrogateStageTest {
     }
 
     @Test
+    void postTrainsAUNetBehindTheDecoder() throws IOException {
+        Recipe recipe = SmallRun.surrogate("post", 40, START + """
+                setting = post
+                export = post.safetensors
+                post.widths = 6 8 10
+                rate = 1e-2
+                qualities = 1
+                schedule = until 1: entry + tokens + last + class.relative + 0.1 soft
+                """);
+        List<JsonNode> lines = train(recipe);
+        falls(lines, "loss", "entry", "tokens", "last", "class.relative");
+        assertTrue(lines.getLast().has("tokens.cosine.0"));
+        Map<String, float[]> after = exported(recipe);
+        before().forEach((name, values) -> assertArrayEquals(values, after.get(name), name));
+        assertTrue(after.keySet().stream().filter(PostNetwork::owns).count() == 2 * (3 * 2 + 2 * 3 + 1));
+    }
+
+    @Test
     void stagesOfARunFolderGoOnInAJointOne() throws IOException {
         Trainer.run(SmallRun.codec(2, "0.01 0.04", ""), small.data(), folder, false, Trainer.Listener.NONE);
         Trainer.run(SmallRun.encoder(2, ""), small.data(), folder, false, Trainer.Listener.NONE);
@@ -261,5 +279,7 @@ class SurrogateStageTest {
         assertThrows(UsageException.class, () -> train(SmallRun.surrogate("x", 1, "model = none.safetensors")));
         assertThrows(UsageException.class, () -> train(SmallRun.surrogate("x", 1, START + "setting = d4")));
         assertThrows(UsageException.class, () -> train(SmallRun.surrogate("x", 1, START + "tokens.layer = -9\n")));
+        assertThrows(UsageException.class, () -> train(SmallRun.surrogate("x", 1, START + "qualities = 2\n")));
+        assertThrows(UsageException.class, () -> train(SmallRun.surrogate("x", 1, START + "setting = post\n")));
     }
 }

@@ -3,15 +3,21 @@ package org.comneck.train;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.nio.file.Path;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Tensor;
 import org.comneck.backend.Activation;
+import org.comneck.backend.Backend;
 import org.comneck.backend.Precision;
 import org.comneck.backend.Run;
 import org.comneck.backend.RunBuilder;
+import org.comneck.backend.cpu.CpuBackend;
 import org.comneck.backend.reference.ReferenceBackend;
 import org.comneck.codec.Codec;
+import org.comneck.codec.PostProcessing;
 import org.comneck.model.Manifest;
 import org.comneck.model.ModelFile;
 import org.comneck.neck.Neck;
@@ -109,6 +115,10 @@ final class TrainedForward {
                 close("tokens from latents", Ops.floats(read), Fixture.read(run, seen));
             }
 
+            if (PostProcessing.isIn(model)) {
+                post(model, backend, parts, pixels);
+            }
+
             builder = backend.newRun();
             Activation normalized = builder.input(ElementType.F32, 1, side, side, 3);
             Activation last = vision.blocks(builder, vision.embedNormalized(builder, normalized), 0, -1);
@@ -121,6 +131,45 @@ final class TrainedForward {
                 run.execute();
                 close("tokens", Ops.floats(states[layers]), Fixture.read(run, last));
                 close("projected", Ops.floats(projected), Fixture.read(run, cls));
+            }
+        }
+    }
+
+    private static void post(ModelFile model, ReferenceBackend backend, ModelParts parts, Tensor pixels) {
+        Map<String, Tensor> tensors = new LinkedHashMap<>();
+        parts.tensors().forEach((name, tensor) -> {
+            if (PostNetwork.owns(name)) {
+                tensors.put(name, Ops.of(tensor.toFloats(), tensor.shape().toArray()));
+            }
+        });
+        int levels = 1;
+        while (tensors.containsKey(PostProcessing.down(levels) + ".0.weight")) {
+            levels++;
+        }
+        Tensor expected = new PostNetwork(Parameters.frozen(tensors), levels, Ops.F32).run(pixels);
+        float[] nhwc = nhwc(pixels);
+        try (Backend cpu = CpuBackend.open(1)) {
+            for (Backend one : List.of(backend, cpu)) {
+                post(model, one, nhwc, nhwc(expected));
+            }
+        }
+    }
+
+    private static void post(ModelFile model, Backend backend, float[] picture, float[] expected) {
+        try (PostProcessing post = PostProcessing.load(backend, model, Precision.F32)) {
+            RunBuilder builder = backend.newRun();
+            Activation image = builder.input(ElementType.F32, 1, 64, 64, 3);
+            Activation out = post.record(builder, image);
+            builder.output(out);
+            try (Run run = builder.build()) {
+                Fixture.fill(run, image, picture);
+                run.execute();
+                close("post-processing", expected, Fixture.read(run, out));
+                double added = 0; // else the picture alone would be compared
+                for (int i = 0; i < picture.length; i++) {
+                    added = Math.max(added, Math.abs(expected[i] - picture[i]));
+                }
+                assertTrue(added > 1e-3, "the network adds at most " + added);
             }
         }
     }
