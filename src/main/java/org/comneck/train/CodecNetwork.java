@@ -381,10 +381,14 @@ final class CodecNetwork {
         return Ops.plus(torch.rand_like(x), -0.5);
     }
 
-    /** Lower bound that still lets a value below it climb back. */
-    private static Tensor lowerBound(Tensor x, double bound) {
-        Tensor above = torch.clamp_min(x, Ops.scalar(bound));
-        return above.add(Ops.scaled(x.sub(Ops.constant(x)), 0.05));
+    /**
+     * Scales, at least SCALE_BOUND. One below that learns only from values beyond half a step, which want it larger; all others would push it
+     * down for ever (to -6,000 in one run, by activations as large), as smaller scales than the bound's would cost less if there were any.
+     */
+    private static Tensor bounded(Tensor scale, Tensor v) {
+        Tensor above = torch.clamp_min(scale, Ops.scalar(SCALE_BOUND));
+        Tensor climbing = scale.lt(Ops.scalar(SCALE_BOUND)).logical_and(v.gt(Ops.scalar(0.5)));
+        return above.add(scale.sub(Ops.constant(scale)).mul(climbing));
     }
 
     private static Tensor toBits(Tensor likelihood) {
@@ -393,8 +397,8 @@ final class CodecNetwork {
     }
 
     private static Tensor gaussianBits(Tensor residual, Tensor scale) {
-        Tensor factor = Ops.scaled(lowerBound(scale, SCALE_BOUND), Math.sqrt(2)).reciprocal();
         Tensor v = residual.abs();
+        Tensor factor = Ops.scaled(bounded(scale, v), Math.sqrt(2)).reciprocal();
         Tensor upper = torch.erfc(Ops.plus(v, -0.5).mul(factor));
         Tensor lower = torch.erfc(Ops.plus(v, 0.5).mul(factor));
         Tensor likelihood = Ops.scaled(upper.sub(lower), 0.5);

@@ -1,5 +1,6 @@
 package org.comneck.train;
 
+import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -43,6 +44,31 @@ class GradientTest {
     @Test
     void distortionOfTheCodec() {
         codec(5, (network, pixels) -> Ops.mse(run(network, pixels).xHat(), pixels));
+    }
+
+    /** A scale below the least of the tables is not pushed down further by symbols that it suits, and climbs where it does not suit them. */
+    @Test
+    void scalesBelowTheirBoundOnlyClimb() {
+        assertEquals(0, scaleGradient(0));
+        assertTrue(scaleGradient(1) < -0.1, "gradient where 1 was coded: " + scaleGradient(1));
+    }
+
+    /** Gradient of the bits of latents that are all the same, in the bias that is their scale, below the bound. */
+    private static double scaleGradient(double value) {
+        try (var _ = new PointerScope()) {
+            Parameters w = CodecNetwork.declare(CODEC, new Parameters(2)).build(GradientCheck.F64);
+            String bias = "ParamAggregation.0.4.bias";
+            w.set("ParamAggregation.0.4.weight", torch.zeros_like(w.get("ParamAggregation.0.4.weight")));
+            w.set(bias, Ops.of(new float[] {0, 0.05f}, 2).to(GradientCheck.F64));
+            CodecNetwork network = new CodecNetwork(CODEC, w, GradientCheck.F64);
+            Tensor latents = Ops.plus(torch.zeros(2, 6, 4, 4).to(GradientCheck.F64), value);
+            w.zeroGradient();
+            network.runLatents(latents, Ops.of(new long[] {0, 1}, 2), false, false)
+                    .bits()
+                    .mean()
+                    .backward();
+            return Ops.value(w.get(bias).grad().select(0, 1));
+        }
     }
 
     @Test
