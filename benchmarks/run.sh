@@ -5,7 +5,8 @@
 #   benchmarks/run.sh rans                       rANS encoder and decoders, one core
 #   benchmarks/run.sh plans [REPEATS] [NAME]     entropy networks, synthesis and encoder blocks as native plans, by kind of step
 #   benchmarks/run.sh kernels                    matrix kernel, attention and LayerNorm against the core's peak (text)
-#   benchmarks/run.sh server [--soak 600 ...]    the server: added latency, throughput, idle connections, soak
+#   benchmarks/run.sh server [--soak 600 ...]    the server: added latency, throughput, idle connections, soak; --parts chooses
+#   benchmarks/run.sh wrk [WRK OPTIONS]          the server under wrk, where that is installed (text)
 #
 # PYTHON names the Python that has torch (default python3).
 set -eu
@@ -54,8 +55,11 @@ kernels)
 server)
     exec ./comneck bench-server --commit "$commit" --output "$results" "$@"
     ;;
+wrk)
+    exec benchmarks/server/wrk.sh "$@"
+    ;;
 *)
-    echo "run.sh: no preset '$preset'; there are stages, rans, plans, kernels and server" >&2
+    echo "run.sh: no preset '$preset'; there are stages, rans, plans, kernels, server and wrk" >&2
     exit 64
     ;;
 esac

@@ -46,9 +46,10 @@ REASONS = {
 class ComneckError(Exception):
     """No tokens. reason is a name of REASONS, or None when the connection was lost."""
 
-    def __init__(self, reason, message, retry_after=0.0):
+    def __init__(self, reason, message, retry_after=0.0, offset=None):
         super().__init__(message if reason is None else f"{reason}: {message}")
         self.reason = reason
+        self.offset = offset  # byte of the bitstream where damage was found, or None
         self.retry_after = retry_after  # seconds; only of refusals, and 0 when the server cannot say
 
 
@@ -286,7 +287,8 @@ class Client:
     @staticmethod
     def _result(kind, fields, body):
         if kind != _ANSWER:
-            return ComneckError(REASONS.get(_number(fields, 48), "UNKNOWN"), _text(fields, 51), _number(fields, 49) / 1e3)
+            return ComneckError(REASONS.get(_number(fields, 48), "UNKNOWN"), _text(fields, 51), _number(fields, 49) / 1e3,
+                                _number(fields, 50, None))
         shape = tuple(int.from_bytes(size, "little") for size in fields.get(32, []))
         dtype = {code: name for name, code in _DTYPES.items()}.get(_number(fields, 21))
         elements = 1
@@ -360,8 +362,8 @@ def _array(shape, dtype, body):
     return Tokens(shape, dtype, bytes(body))
 
 
-def tokens_http(bitstream, url="http://localhost:8080", access_token=None, timeout=60.0, **options):
-    """Tokens of a bitstream or a photo by HTTP, POST /v1/tokens. Options as of Client.tokens."""
+def tokens_http(bitstream, url="http://localhost:8080", access_token=None, timeout=60.0, tls=None, **options):
+    """Tokens of a bitstream or a photo by HTTP, POST /v1/tokens. Options as of Client.tokens; tls: an ssl.SSLContext for https."""
     names = {"layer": "layer", "tokens": "tokens", "post_norm": "post_ln", "projected": "proj", "dtype": "dtype"}
     query = {"dtype": "f16"}
     for key, value in options.items():
@@ -381,7 +383,7 @@ def tokens_http(bitstream, url="http://localhost:8080", access_token=None, timeo
     if access_token is not None:
         request.add_header("Authorization", f"Bearer {access_token}")
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
+        with urllib.request.urlopen(request, timeout=timeout, context=tls) as answer:
             data = answer.read()
     except urllib.error.HTTPError as e:
         body = e.read().decode("utf-8", "replace")
@@ -390,7 +392,9 @@ def tokens_http(bitstream, url="http://localhost:8080", access_token=None, timeo
             body = body["message"] if isinstance(body, dict) else body
         except (ValueError, KeyError, TypeError):
             pass
-        raise ComneckError(str(e.code), str(body), float(e.headers.get("Retry-After") or 0)) from e
+        offset = e.headers.get("X-Comneck-Offset")
+        raise ComneckError(str(e.code), str(body), float(e.headers.get("Retry-After") or 0),
+                           None if offset is None else int(offset)) from e
     return _from_npy(data) if query["format"] == "npy" else _from_safetensors(data)
 
 
@@ -443,7 +447,9 @@ def main(arguments=None):
     parser.add_argument("--dtype", choices=["f16", "f32"], default="f16")
     parser.add_argument("--deadline", type=float, help="seconds")
     parser.add_argument("--token-file", help="file with the access token")
-    parser.add_argument("--ca", help="PEM certificates for TLS")
+    parser.add_argument("--ca", help="PEM certificates for TLS that the server's must descend from")
+    parser.add_argument("--cert", help="PEM certificate of this client, where the server asks for one; with --key and --ca")
+    parser.add_argument("--key", help="PEM private key of --cert")
     flags = parser.parse_args(arguments)
     options = {key: getattr(flags, key)
                for key in ("model", "layer", "tokens", "post_norm", "projected", "dtype")}
@@ -454,10 +460,14 @@ def main(arguments=None):
         if flags.token_file:
             with open(flags.token_file, encoding="utf-8") as file:
                 access_token = file.readline().strip()
+        tls = ssl.create_default_context(cafile=flags.ca) if flags.ca else None
+        if flags.cert:
+            if tls is None:
+                parser.error("--cert needs --ca")
+            tls.load_cert_chain(flags.cert, flags.key)
         if flags.http:
-            tokens = tokens_http(bitstream, flags.http, access_token, **options)
+            tokens = tokens_http(bitstream, flags.http, access_token, tls=tls, **options)
         else:
-            tls = ssl.create_default_context(cafile=flags.ca) if flags.ca else None
             with Client(flags.host, flags.port, access_token, tls) as client:
                 tokens = client.tokens(bitstream, deadline=flags.deadline, **options)
         if flags.out == "-":

@@ -1,13 +1,6 @@
 package org.comneck.cli;
 
-import com.fasterxml.jackson.core.JsonProcessingException;
-import com.fasterxml.jackson.databind.ObjectMapper;
-import java.io.IOException;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardOpenOption;
-import java.time.Instant;
-import java.time.temporal.ChronoUnit;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -23,7 +16,10 @@ import org.comneck.eval.Peer;
 import org.comneck.eval.StageBenchmark;
 import org.comneck.model.ModelFile;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
+import picocli.CommandLine.Spec;
 
 /** {@code comneck bench}: the stages of one picture beside a peer, a JSON line each. benchmarks/README.md defines every column. */
 @Command(
@@ -52,8 +48,6 @@ final class BenchCommand implements Callable<Integer> {
             default -> Double.NaN;
         };
     }
-
-    private static final ObjectMapper JSON = new ObjectMapper();
 
     @Option(
             names = "--model",
@@ -113,14 +107,11 @@ final class BenchCommand implements Callable<Integer> {
                     "Starts the peer, e.g. 'python3 benchmarks/peer/peer.py'; --model, --threads, --size and --layer are added.")
     private String peer;
 
-    @Option(
-            names = {"-o", "--output"},
-            paramLabel = "FILE",
-            description = "Appends the lines to a file as well.")
-    private Path output;
+    @Mixin
+    private ResultLines results;
 
-    @Option(names = "--commit", paramLabel = "ID", defaultValue = "unknown", description = "Named in the results.")
-    private String commit;
+    @Spec
+    private CommandSpec spec;
 
     @Override
     public Integer call() {
@@ -184,11 +175,7 @@ final class BenchCommand implements Callable<Integer> {
         line.put("size", size);
         line.put("threads", threads);
         line.put("backend", opened.description());
-        line.put("commit", commit);
-        line.put("machine", machine());
-        line.put("jdk", Runtime.version().toString());
-        line.put("time", Instant.now().truncatedTo(ChronoUnit.SECONDS).toString());
-        line.put("load", load());
+        results.describeRun(line);
         return line;
     }
 
@@ -234,40 +221,6 @@ final class BenchCommand implements Callable<Integer> {
     }
 
     private void print(Map<String, Object> line) {
-        try {
-            String text = JSON.writeValueAsString(line);
-            System.out.println(text);
-            System.out.flush();
-            if (output != null) {
-                Files.writeString(output, text + "\n", StandardOpenOption.CREATE, StandardOpenOption.APPEND);
-            }
-        } catch (JsonProcessingException e) {
-            throw new IllegalStateException(e);
-        } catch (IOException e) {
-            throw new UsageException(output + " cannot be written: " + e.getMessage(), e);
-        }
-    }
-
-    /** Processor and number of cores. */
-    static String machine() {
-        String processor = System.getProperty("os.arch");
-        try {
-            for (String line : Files.readAllLines(Path.of("/proc/cpuinfo"))) {
-                if (line.startsWith("model name")) {
-                    processor = line.substring(line.indexOf(':') + 1).strip();
-                    break;
-                }
-            }
-        } catch (IOException e) {
-            // not Linux: the architecture has to do
-        }
-        return processor + ", " + Runtime.getRuntime().availableProcessors() + " cores";
-    }
-
-    /** Average number of runnable processes of the last minute: above the number of cores, others are at work too. */
-    private static double load() {
-        double load = java.lang.management.ManagementFactory.getOperatingSystemMXBean()
-                .getSystemLoadAverage();
-        return Math.round(load * 100) / 100.0;
+        results.print(Main.streams(spec).out(), line);
     }
 }

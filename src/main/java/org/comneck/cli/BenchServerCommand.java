@@ -1,14 +1,7 @@
 package org.comneck.cli;
 
-import com.fasterxml.jackson.core.JsonProcessingException;
-import com.fasterxml.jackson.databind.ObjectMapper;
-import java.io.IOException;
-import java.lang.management.ManagementFactory;
-import java.nio.file.Files;
 import java.nio.file.Path;
-import java.nio.file.StandardOpenOption;
-import java.time.Instant;
-import java.time.temporal.ChronoUnit;
+import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
@@ -17,7 +10,9 @@ import java.util.concurrent.Callable;
 import org.comneck.UsageException;
 import org.comneck.engine.EngineOptions;
 import org.comneck.eval.ServerBenchmark;
+import org.comneck.eval.ServerGoals;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Spec;
@@ -26,11 +21,13 @@ import picocli.CommandLine.Spec;
 @Command(
         name = "bench-server",
         mixinStandardHelpOptions = true,
-        description = "Measures 'comneck serve' beside calls in this process. One JSON line a measurement.",
+        description =
+                "Measures 'comneck serve' beside calls in this process. One JSON line a measurement; at the end a table"
+                        + " of figures and goals on standard error.",
         footer = {"", "Example: comneck bench-server --parts latency,throughput"})
 final class BenchServerCommand implements Callable<Integer> {
     private static final List<String> PARTS = List.of("latency", "throughput", "idle", "soak");
-    private static final ObjectMapper JSON = new ObjectMapper();
+    private final List<Map<String, Object>> lines = new ArrayList<>();
 
     @Option(
             names = "--parts",
@@ -81,14 +78,8 @@ final class BenchServerCommand implements Callable<Integer> {
             description = "Threads of each engine; default ${DEFAULT-VALUE}, all processors.")
     private int threads = EngineOptions.DEFAULT.threads();
 
-    @Option(
-            names = {"-o", "--output"},
-            paramLabel = "FILE",
-            description = "Appends the lines to a file as well.")
-    private Path output;
-
-    @Option(names = "--commit", paramLabel = "ID", defaultValue = "unknown", description = "Named in the results.")
-    private String commit;
+    @Mixin
+    private ResultLines results;
 
     @Spec
     private CommandSpec spec;
@@ -102,6 +93,7 @@ final class BenchServerCommand implements Callable<Integer> {
         }
         new ServerBenchmark(EngineOptions.DEFAULT.withThreads(threads), photo, this::print)
                 .run(Set.copyOf(parts), requests, seconds, soak, connections);
+        ServerGoals.table(lines).forEach(Main.streams(spec).err()::println);
         return ExitStatus.OK;
     }
 
@@ -110,23 +102,8 @@ final class BenchServerCommand implements Callable<Integer> {
         line.put("preset", "server");
         line.putAll(result);
         line.put("threads", threads);
-        line.put("commit", commit);
-        line.put("machine", BenchCommand.machine());
-        line.put("jdk", Runtime.version().toString());
-        line.put("time", Instant.now().truncatedTo(ChronoUnit.SECONDS).toString());
-        line.put("load", ManagementFactory.getOperatingSystemMXBean().getSystemLoadAverage());
-        try {
-            String text = JSON.writeValueAsString(line);
-            Main.Streams streams = Main.streams(spec);
-            streams.out().println(text);
-            streams.out().flush();
-            if (output != null) {
-                Files.writeString(output, text + "\n", StandardOpenOption.CREATE, StandardOpenOption.APPEND);
-            }
-        } catch (JsonProcessingException e) {
-            throw new IllegalStateException(e);
-        } catch (IOException e) {
-            throw new UsageException(output + " cannot be written: " + e.getMessage(), e);
-        }
+        results.describeRun(line);
+        lines.add(line);
+        results.print(Main.streams(spec).out(), line);
     }
 }

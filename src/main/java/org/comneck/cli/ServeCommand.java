@@ -1,5 +1,6 @@
 package org.comneck.cli;
 
+import java.lang.management.ManagementFactory;
 import java.nio.file.Path;
 import java.util.Locale;
 import java.util.concurrent.Callable;
@@ -165,7 +166,15 @@ final class ServeCommand implements Callable<Integer> {
         Main.Streams streams = Main.streams(spec);
         String url = (certificate == null ? "http://" : "https://") + (host.contains(":") ? "[" + host + "]" : host)
                 + ":" + server.httpPort();
-        streams.out().println(String.format(Locale.ROOT, "comneck: serving %s at %s", loaded.defaultName(), url));
+        long millis = System.currentTimeMillis()
+                - ManagementFactory.getRuntimeMXBean().getStartTime();
+        streams.out()
+                .println(String.format(
+                        Locale.ROOT,
+                        "comneck: serving %s at %s, after %.2f s",
+                        loaded.defaultName(),
+                        url,
+                        millis / 1000.0));
         if (tcpPort >= 0) {
             streams.out().println("comneck: binary protocol at " + host + ":" + server.tcpPort());
         }

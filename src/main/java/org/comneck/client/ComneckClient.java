@@ -7,8 +7,11 @@ import java.time.Duration;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Deque;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.ScheduledThreadPoolExecutor;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
@@ -42,6 +45,7 @@ public final class ComneckClient implements AutoCloseable {
     // Guarded by this.
     private final List<Connection> connections = new ArrayList<>();
     private final Deque<Exchange> waiting = new ArrayDeque<>();
+    private final Map<Exchange, Boolean> pausing = new HashMap<>(); // before another attempt; whether one was begun
     private int opening;
     private boolean closed;
 
@@ -85,13 +89,18 @@ public final class ComneckClient implements AutoCloseable {
         long end = deadline == null ? Exchange.NEVER : System.nanoTime() + deadline.toNanos();
         Exchange exchange = new Exchange(bitstream.slice(), wanted, traceParent, end);
         if (deadline != null) {
-            exchange.timer(timer.schedule(
-                    () -> {
-                        fail(exchange, Reason.DEADLINE, "no answer within " + deadline, true, null);
-                        exchange.abandon();
-                    },
-                    deadline.toNanos(),
-                    TimeUnit.NANOSECONDS));
+            try {
+                exchange.timer(timer.schedule(
+                        () -> {
+                            fail(exchange, Reason.DEADLINE, "no answer within " + deadline, true, null);
+                            exchange.abandon();
+                        },
+                        deadline.toNanos(),
+                        TimeUnit.NANOSECONDS));
+            } catch (RejectedExecutionException e) {
+                fail(exchange, null, "the client is closed", false, e);
+                return exchange;
+            }
         }
         submit(exchange);
         return exchange;
@@ -224,15 +233,30 @@ public final class ComneckClient implements AutoCloseable {
             Exchange exchange, long pauseMillis, Reason reason, String message, boolean begun, Throwable cause) {
         // Not all at the same moment.
         long pause = (long) (pauseMillis * (0.5 + ThreadLocalRandom.current().nextDouble()));
-        boolean left;
         synchronized (this) {
-            left = !closed && exchange.leftMillis() > pause;
+            if (!closed
+                    && exchange.leftMillis() > pause
+                    && exchange.tries() < options.retries().attempts()) {
+                pausing.put(exchange, begun);
+                timer.schedule(() -> resume(exchange), pause, TimeUnit.MILLISECONDS);
+                return;
+            }
         }
-        if (left && exchange.tries() < options.retries().attempts()) {
-            timer.schedule(() -> submit(exchange), pause, TimeUnit.MILLISECONDS);
-        } else {
-            fail(exchange, reason, message, begun, cause);
+        fail(exchange, reason, message, begun, cause);
+    }
+
+    /** Requests that wait for another attempt. */
+    synchronized int pausing() {
+        return pausing.size();
+    }
+
+    private void resume(Exchange exchange) {
+        synchronized (this) {
+            if (pausing.remove(exchange) == null) {
+                return; // the client was closed
+            }
         }
+        submit(exchange);
     }
 
     private static void fail(Exchange exchange, Reason reason, String message, boolean begun, Throwable cause) {
@@ -299,13 +323,17 @@ public final class ComneckClient implements AutoCloseable {
     public void close() {
         List<Connection> open;
         List<Exchange> never;
+        Map<Exchange, Boolean> pauses;
         synchronized (this) {
             closed = true;
             open = List.copyOf(connections);
             never = List.copyOf(waiting);
             waiting.clear();
+            pauses = Map.copyOf(pausing);
+            pausing.clear();
         }
         IOException why = new IOException("the client is closed");
+        pauses.forEach((exchange, begun) -> fail(exchange, null, why.getMessage(), begun, why));
         never.forEach(exchange -> fail(exchange, null, why.getMessage(), false, why));
         open.forEach(connection -> connection.lose(why));
         timer.shutdownNow();

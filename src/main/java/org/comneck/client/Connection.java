@@ -267,6 +267,8 @@ final class Connection {
     }
 
     private void take(Frame frame) throws IOException {
+        Message message = Message.ofServer(
+                frame); // first: a frame that is nonsense leaves its request to fail with the connection
         Exchange exchange = null;
         synchronized (this) {
             credits += frame.head().credits();
@@ -274,7 +276,6 @@ final class Connection {
                 exchange = pending.remove(frame.head().id());
             }
         }
-        Message message = Message.ofServer(frame);
         switch (message) {
             case Message.Ping ping -> write(new Message.Pong(ping.id()));
             case Message.GoAway goAway -> {

@@ -40,6 +40,7 @@ public final class ServerBenchmark {
     private static final long LONGEST_MICROS = TimeUnit.MINUTES.toMicros(10);
     private static final int BATCH = 8;
     private static final int CONNECTIONS = 4;
+    private static final int UNDER_WAY = 8; // of each
     private static final int WARM_UP = 50;
 
     private final EngineOptions options;
@@ -173,25 +174,80 @@ public final class ServerBenchmark {
             ServerProcess server, NativeEngine engine, byte[] bitstream, TokenOptions tokens, double seconds)
             throws IOException, InterruptedException {
         List<Double> calls = new ArrayList<>();
-        List<Double> served = new ArrayList<>();
+        List<Double> tcp = new ArrayList<>();
+        List<Double> http = new ArrayList<>();
+        Tally tally = new Tally();
         for (int turn = -1; turn < 3; turn++) { // the first warms up
             double here = batches(engine, bitstream, tokens, seconds);
-            double there = load(server, bitstream, Double.POSITIVE_INFINITY, seconds, new Tally(), 8);
+            double there = load(server, bitstream, Double.POSITIVE_INFINITY, seconds, tally, UNDER_WAY);
+            double posted = posts(server, bitstream, seconds, tally);
             if (turn >= 0) {
                 calls.add(here);
-                served.add(there);
+                tcp.add(there);
+                http.add(posted);
             }
         }
-        double here = calls.stream().sorted().toList().get(1);
-        double there = served.stream().sorted().toList().get(1);
+        double here = median(calls);
+        double there = median(tcp);
+        double posted = median(http);
         Map<String, Object> line = new LinkedHashMap<>();
         line.put("measure", "throughput");
         line.put("batch", BATCH);
         line.put("call_per_s", rounded(here));
         line.put("tcp_per_s", rounded(there));
-        line.put("ratio", Math.round(there / here * 1000) / 1000.0);
+        line.put("http_per_s", rounded(posted));
+        line.put("tcp_ratio", Math.round(there / here * 1000) / 1000.0);
+        line.put("http_ratio", Math.round(posted / here * 1000) / 1000.0);
+        tally.counts(line);
         results.accept(line);
         return there;
+    }
+
+    private static double median(List<Double> values) {
+        return values.stream().sorted().toList().get(values.size() / 2);
+    }
+
+    /** As many requests under way as {@link #load} keeps, each on a connection of HTTP/1.1 of its own. Returns answers a second. */
+    private static double posts(ServerProcess server, byte[] bitstream, double seconds, Tally tally)
+            throws IOException, InterruptedException {
+        long before = tally.answers.getTotalCount();
+        long start = System.nanoTime();
+        long end = start + (long) (seconds * 1e9);
+        inParallel(CONNECTIONS * UNDER_WAY, tally, () -> {
+            try (Line line = new Line(server.httpPort())) {
+                while (System.nanoTime() < end) {
+                    long due = System.nanoTime();
+                    tally.sent.incrementAndGet();
+                    line.post("/v1/tokens?dtype=f16", bitstream);
+                    tally.answers.recordValue(System.nanoTime() - due);
+                }
+            }
+        });
+        return (tally.answers.getTotalCount() - before) * 1e9 / (System.nanoTime() - start);
+    }
+
+    /** What each connection of some load does. */
+    private interface Loop {
+        void run() throws IOException, InterruptedException;
+    }
+
+    private static void inParallel(int connections, Tally tally, Loop loop) throws IOException, InterruptedException {
+        List<Thread> threads = new ArrayList<>();
+        for (int c = 0; c < connections; c++) {
+            threads.add(Thread.ofPlatform().start(() -> {
+                try {
+                    loop.run();
+                } catch (IOException | InterruptedException | RuntimeException e) {
+                    tally.trouble.compareAndSet(null, e);
+                }
+            }));
+        }
+        for (Thread thread : threads) {
+            thread.join();
+        }
+        if (tally.trouble.get() != null) {
+            throw new IOException(tally.trouble.get().getMessage(), tally.trouble.get());
+        }
     }
 
     private static double rounded(double value) {
@@ -226,6 +282,16 @@ public final class ServerBenchmark {
         private final AtomicLong doubled = new AtomicLong();
         private final AtomicLong lost = new AtomicLong();
         private final AtomicReference<Exception> trouble = new AtomicReference<>();
+
+        /** Every request that was sent is in one of the others, but for those that ended twice. */
+        private void counts(Map<String, Object> line) {
+            line.put("sent", sent.get());
+            line.put("answered", answers.getTotalCount());
+            line.put("refused", refusals.getTotalCount());
+            line.put("failed", failed.get());
+            line.put("doubled", doubled.get());
+            line.put("lost", lost.get());
+        }
     }
 
     private record Due(long due, long sent) {}
@@ -241,25 +307,11 @@ public final class ServerBenchmark {
             ServerProcess server, byte[] bitstream, double rate, double seconds, Tally tally, int underWay)
             throws IOException, InterruptedException {
         AtomicLong next = new AtomicLong();
+        long before = tally.answers.getTotalCount();
         long start = System.nanoTime();
         long end = start + (long) (seconds * 1e9);
-        List<Thread> threads = new ArrayList<>();
-        for (int c = 0; c < CONNECTIONS; c++) {
-            threads.add(Thread.ofPlatform().start(() -> {
-                try {
-                    connection(server, bitstream, rate, start, end, next, tally, underWay);
-                } catch (IOException | InterruptedException | RuntimeException e) {
-                    tally.trouble.compareAndSet(null, e);
-                }
-            }));
-        }
-        for (Thread thread : threads) {
-            thread.join();
-        }
-        if (tally.trouble.get() != null) {
-            throw new IOException(tally.trouble.get().getMessage(), tally.trouble.get());
-        }
-        return tally.answers.getTotalCount() * 1e9 / (System.nanoTime() - start);
+        inParallel(CONNECTIONS, tally, () -> connection(server, bitstream, rate, start, end, next, tally, underWay));
+        return (tally.answers.getTotalCount() - before) * 1e9 / (System.nanoTime() - start);
     }
 
     private static void connection(
@@ -351,24 +403,20 @@ public final class ServerBenchmark {
         line.put("seconds", seconds);
         line.put("asked_per_s", rounded(rate));
         line.put("answered_per_s", rounded(served));
-        line.put("sent", tally.sent.get());
-        line.put("answered", tally.answers.getTotalCount());
-        line.put("refused", tally.refusals.getTotalCount());
-        line.put("failed", tally.failed.get());
-        line.put("doubled", tally.doubled.get());
-        line.put("lost", tally.lost.get());
+        tally.counts(line);
         line.put("answer_p50_ms", tally.answers.getValueAtPercentile(50) / 1e6);
         line.put("answer_p99_ms", tally.answers.getValueAtPercentile(99) / 1e6);
         line.put("refusal_p99_ms", tally.refusals.getValueAtPercentile(99) / 1e6);
         line.put("resident_before_mib", before >> 20);
         line.put("resident_after_mib", after >> 20);
+        line.put("grown_mib", rounded((after - before) / 1048576.0));
         results.accept(line);
     }
 
     /** Connections that said hello and then nothing, after the server has been in use. */
     private void idle(ServerProcess server, byte[] bitstream, int connections)
             throws IOException, InterruptedException {
-        load(server, bitstream, Double.POSITIVE_INFINITY, 5, new Tally(), 8);
+        load(server, bitstream, Double.POSITIVE_INFINITY, 5, new Tally(), UNDER_WAY);
         Thread.sleep(500);
         long before = server.residentBytes();
         List<Line> lines = new ArrayList<>();
@@ -385,6 +433,7 @@ public final class ServerBenchmark {
             line.put("connections", connections);
             line.put("resident_before_mib", before >> 20);
             line.put("added_mib", rounded((after - before) / 1048576.0));
+            line.put("added_mib_for_2000", rounded(2000.0 * (after - before) / connections / 1048576));
             line.put("bytes_a_connection", (after - before) / connections);
             results.accept(line);
         } finally {

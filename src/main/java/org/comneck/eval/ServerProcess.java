@@ -16,7 +16,7 @@ import org.comneck.UsageException;
 
 /** {@code comneck serve} as a process of its own, on free ports of the loopback address. */
 final class ServerProcess implements AutoCloseable {
-    private static final Pattern HTTP = Pattern.compile("at http://[^ ]*:(\\d+)$");
+    private static final Pattern HTTP = Pattern.compile("at http://[^ ]*:(\\d+), after ");
     private static final Pattern TCP = Pattern.compile("binary protocol at [^ ]*:(\\d+)$");
 
     private final Process process;

@@ -50,6 +50,7 @@ public sealed interface Answer {
      * No result.
      *
      * @param message says what is wrong and what to do; safe to show to the client
+     * @param offset byte of the body where damage was found, or -1
      */
-    record Failure(Reason reason, String message) implements Answer {}
+    record Failure(Reason reason, String message, long offset) implements Answer {}
 }

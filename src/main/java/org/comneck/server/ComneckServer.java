@@ -89,8 +89,7 @@ public final class ComneckServer implements AutoCloseable {
                 server.bind(endpoint);
             }
             if (core.tokens() != null) {
-                loops.scheduleWithFixedDelay(
-                        () -> core.worker().execute(core.tokens()::refresh), 1, 1, TimeUnit.SECONDS);
+                loops.scheduleWithFixedDelay(core::refreshTokens, 1, 1, TimeUnit.SECONDS);
             }
             core.ready(true);
             return server;
@@ -193,9 +192,10 @@ public final class ComneckServer implements AutoCloseable {
         stopped = true;
         boolean answered = true;
         core.ready(false);
+        ServerOptions.Drain drain = core.options().drain();
         try {
             if (!listeners.isEmpty()) {
-                long grace = core.options().drain().graceMillis();
+                long grace = drain.graceMillis();
                 Thread.sleep(grace >= 0 ? grace : isLoopback(core.options().host()) ? 0 : 5000);
             }
             LOG.info("draining: {} requests in flight", core.scheduler().inFlight());
@@ -203,9 +203,13 @@ public final class ComneckServer implements AutoCloseable {
             core.startDraining();
             core.scheduler().drain();
             core.connections().forEach(channel -> channel.pipeline().fireUserEventTriggered(Endpoint.DRAIN));
-            answered = core.scheduler().awaitAnswered(core.options().drain().timeoutMillis());
-            long end = System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(FLUSH_MILLIS);
-            while (!core.connections().isEmpty() && System.nanoTime() < end) {
+            long start = System.nanoTime();
+            answered = core.scheduler().awaitAnswered(drain.timeoutMillis());
+            long flushing = System.nanoTime();
+            // Answers that are being read have as long as answers that are being computed.
+            while (!core.connections().isEmpty()
+                    && (millisSince(flushing) < FLUSH_MILLIS
+                            || core.unsent() > 0 && millisSince(start) < drain.timeoutMillis())) {
                 Thread.sleep(5);
             }
         } catch (InterruptedException e) {
@@ -216,9 +220,14 @@ public final class ComneckServer implements AutoCloseable {
         core.scheduler().close();
         loops.shutdownGracefully(0, FLUSH_MILLIS, TimeUnit.MILLISECONDS).awaitUninterruptibly(FLUSH_MILLIS);
         core.worker().shutdownNow();
+        core.administrator().shutdownNow();
         core.models().close();
         LOG.info("stopped");
         return answered;
+    }
+
+    private static long millisSince(long nanoTime) {
+        return TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - nanoTime);
     }
 
     static boolean isLoopback(String host) {

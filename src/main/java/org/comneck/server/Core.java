@@ -1,6 +1,7 @@
 package org.comneck.server;
 
 import io.netty.channel.Channel;
+import io.netty.channel.ChannelFutureListener;
 import io.netty.channel.ChannelHandler;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.channel.ChannelInboundHandlerAdapter;
@@ -10,6 +11,7 @@ import io.netty.util.concurrent.DefaultThreadFactory;
 import io.netty.util.concurrent.GlobalEventExecutor;
 import java.util.concurrent.ArrayBlockingQueue;
 import java.util.concurrent.ExecutorService;
+import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.ThreadPoolExecutor;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
@@ -28,13 +30,8 @@ final class Core {
     private final Scheduler scheduler;
     private final ChannelGroup connections = new DefaultChannelGroup(GlobalEventExecutor.INSTANCE);
     private final AtomicLong receiving = new AtomicLong();
-    private final ExecutorService worker = new ThreadPoolExecutor(
-            1,
-            1,
-            0,
-            TimeUnit.SECONDS,
-            new ArrayBlockingQueue<>(WORKER_QUEUE),
-            new DefaultThreadFactory("comneck-worker", true));
+    private final ExecutorService worker = oneThread("comneck-worker");
+    private final ExecutorService administrator = oneThread("comneck-administrator");
     private final AccessTokens tokens; // or null
     private final AtomicLong unsent = new AtomicLong();
     private volatile boolean ready;
@@ -52,6 +49,16 @@ final class Core {
         metrics.gauge("comneck_receiving_bytes", "Bytes of bodies that are being received.", receiving::get);
         metrics.gauge("comneck_connections", "Open connections.", connections::size);
         metrics.gauge("comneck_ready", "1 when the server takes requests.", () -> ready ? 1 : 0);
+    }
+
+    private static ExecutorService oneThread(String name) {
+        return new ThreadPoolExecutor(
+                1,
+                1,
+                0,
+                TimeUnit.SECONDS,
+                new ArrayBlockingQueue<>(WORKER_QUEUE),
+                new DefaultThreadFactory(name, true));
     }
 
     ServerOptions options() {
@@ -129,9 +136,28 @@ final class Core {
         return unsent.get() > options.batching().queueBytes();
     }
 
-    /** Small work that must not run on an event loop: reading JSON, loading models. Refuses when there is too much of it. */
+    /** Bytes of answers that clients have not taken. */
+    long unsent() {
+        return unsent.get();
+    }
+
+    /** Work of requests that must not run on an event loop: much JSON. Refuses when there is too much of it. */
     ExecutorService worker() {
         return worker;
+    }
+
+    /** What takes long and is no request's: models are loaded, tokens are read again. Refuses when there is too much of it. */
+    ExecutorService administrator() {
+        return administrator;
+    }
+
+    /** Reads the tokens again, soon. Never throws: who calls it must not stop doing so. */
+    void refreshTokens() {
+        try {
+            administrator.execute(tokens::refresh);
+        } catch (RejectedExecutionException e) {
+            LOG.debug("tokens are not looked at: there is too much to do");
+        }
     }
 
     /** The first handler of every connection: counts it, refuses it when there are too many, sets its water marks. */
@@ -143,15 +169,17 @@ final class Core {
                 "Connections that were closed at once, because there were too many.",
                 "port",
                 endpoint.name());
-        return new Gate(opened, refused);
+        return new Gate(endpoint, opened, refused);
     }
 
     @ChannelHandler.Sharable
     private final class Gate extends ChannelInboundHandlerAdapter {
+        private final Endpoint endpoint;
         private final Metrics.Counter opened;
         private final Metrics.Counter refused;
 
-        private Gate(Metrics.Counter opened, Metrics.Counter refused) {
+        private Gate(Endpoint endpoint, Metrics.Counter opened, Metrics.Counter refused) {
+            this.endpoint = endpoint;
             this.opened = opened;
             this.refused = refused;
         }
@@ -162,12 +190,15 @@ final class Core {
             if (connections.size() >= limits().connections()) {
                 refused.add(1);
                 LOG.debug("connection refused: there are {}", limits().connections());
-                channel.close();
+                ctx.writeAndFlush(endpoint.refusal()).addListener(ChannelFutureListener.CLOSE);
                 return;
             }
             opened.add(1);
             connections.add(channel);
             ctx.fireChannelActive();
+            if (draining) { // it came too late to be among those that were told
+                channel.pipeline().fireUserEventTriggered(Endpoint.DRAIN);
+            }
         }
     }
 }

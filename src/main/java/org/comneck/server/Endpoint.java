@@ -1,5 +1,6 @@
 package org.comneck.server;
 
+import io.netty.buffer.ByteBuf;
 import io.netty.channel.Channel;
 import io.netty.channel.ChannelInitializer;
 
@@ -19,4 +20,7 @@ interface Endpoint {
 
     /** Builds the pipeline of a connection. Its channel is registered with the server already, and counted. */
     ChannelInitializer<Channel> pipeline();
+
+    /** What a connection beyond the limit is told before it is closed; empty where nothing can be said, under TLS. */
+    ByteBuf refusal();
 }

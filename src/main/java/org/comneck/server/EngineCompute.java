@@ -267,6 +267,10 @@ final class EngineCompute implements Compute {
         NativeEngine engine = images.getFirst().owner.work.model().engine();
         long start = System.nanoTime();
         try (PreparedTokens run = engine.prepareTokens(images.size(), group.width, group.height, group.options)) {
+            images.forEach(item -> checkAnswer(item.owner, run.shape()));
+            if (images.stream().allMatch(item -> item.owner.work.isAnswered())) {
+                return;
+            }
             for (int b = 0; b < images.size(); b++) {
                 run.set(b, images.get(b).image);
             }
@@ -278,13 +282,39 @@ final class EngineCompute implements Compute {
                 Item item = images.get(b);
                 DamagedDataException damage = run.damage(b);
                 if (damage != null) {
-                    fail(item.owner, damage);
+                    damaged(item, damage);
                 } else if (!item.owner.work.isAnswered()) {
                     store(item, run.shape(), run.tokens(b));
                 }
             }
             formatSeconds.recordNanos(System.nanoTime() - computed);
         }
+    }
+
+    /** Before anything is computed or allocated for it. */
+    private void checkAnswer(Tokens owner, Shape shape) {
+        long bytes = shape.elements() * owner.work.request().tokens().type().bytes() * owner.container.size();
+        if (bytes > limits.answerBytes() && !owner.work.isAnswered()) {
+            owner.drop();
+            owner.work.fail(
+                    Reason.TOO_LARGE,
+                    "an answer of " + bytes + " bytes is over the limit of " + limits.answerBytes()
+                            + ": send fewer images at a time, or ask for f16");
+        }
+    }
+
+    /** The decoder counts from where the payload begins; the client knows only the bitstream. */
+    private static void damaged(Item item, DamagedDataException damage) {
+        Tokens owner = item.owner;
+        long first =
+                owner.container.image(0).payload().address() - Container.HEADER_BYTES - Container.IMAGE_HEADER_BYTES;
+        long payload = item.image.payload().address() - first;
+        boolean photo = owner.work.photo() != null; // then nobody has seen the bitstream
+        owner.drop();
+        owner.work.fail(
+                Reason.DAMAGED,
+                damage.getMessage().replace(" (at byte ", " (of the payload, at byte "),
+                photo || damage.offset() < 0 ? -1 : payload + damage.offset());
     }
 
     private static void fail(Tokens owner, Throwable error) {

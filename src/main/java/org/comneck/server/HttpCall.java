@@ -163,7 +163,7 @@ final class HttpCall {
     void submit(TokenRequest request, BiConsumer<Answer, Responder.Timing> result) {
         Submission submission = core.scheduler().submit(request, (answer, timing) -> {
             if (answer instanceof Answer.Failure failure) {
-                fail(failure.reason(), failure.message());
+                refuse(failure.reason(), failure.message(), failure.reason().retryable() ? 1 : 0, failure.offset());
                 return;
             }
             if (gone) {
@@ -179,7 +179,8 @@ final class HttpCall {
                     work.cancel();
                 }
             }
-            case Submission.Refused refused -> refuse(refused.reason(), refused.message(), refused.retryAfterSeconds());
+            case Submission.Refused refused ->
+                refuse(refused.reason(), refused.message(), refused.retryAfterSeconds(), -1);
         }
     }
 
@@ -198,7 +199,7 @@ final class HttpCall {
 
     /** A refusal or failure as typed JSON. Counted as a refusal when nothing was submitted. */
     void fail(Reason reason, String message) {
-        refuse(reason, message, reason.retryable() ? 1 : 0);
+        refuse(reason, message, reason.retryable() ? 1 : 0, -1);
     }
 
     /** {@link #fail}, counted as a refusal: the request never came to the scheduler. */
@@ -213,18 +214,25 @@ final class HttpCall {
         fail(Reason.INTERNAL, "internal error, see the server's log for " + id);
     }
 
-    private void refuse(Reason reason, String message, int retryAfterSeconds) {
+    /** @param offset byte of the body where damage was found, or -1 */
+    private void refuse(Reason reason, String message, int retryAfterSeconds, long offset) {
         ObjectNode json = JSON.createObjectNode();
         if (path.startsWith("/v2")) {
             json.put("error", message); // what the Open Inference Protocol says
         } else {
-            json.putObject("error")
+            ObjectNode error = json.putObject("error")
                     .put("type", reason.label())
                     .put("message", message)
                     .put("request_id", id);
+            if (offset >= 0) {
+                error.put("offset", offset);
+            }
         }
         Map<String, String> headers = new LinkedHashMap<>();
         headers.put("x-comneck-error", reason.label());
+        if (offset >= 0) {
+            headers.put("x-comneck-offset", Long.toString(offset));
+        }
         if (retryAfterSeconds > 0) {
             headers.put("retry-after", Integer.toString(retryAfterSeconds));
         }

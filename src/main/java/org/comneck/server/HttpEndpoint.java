@@ -1,5 +1,7 @@
 package org.comneck.server;
 
+import io.netty.buffer.ByteBuf;
+import io.netty.buffer.Unpooled;
 import io.netty.channel.Channel;
 import io.netty.channel.ChannelHandler;
 import io.netty.channel.ChannelHandlerContext;
@@ -24,6 +26,7 @@ import io.netty.handler.ssl.ApplicationProtocolNegotiationHandler;
 import io.netty.handler.ssl.SslContext;
 import io.netty.util.AsciiString;
 import io.netty.util.concurrent.ScheduledFuture;
+import java.nio.charset.StandardCharsets;
 import java.util.concurrent.TimeUnit;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -57,6 +60,16 @@ final class HttpEndpoint implements Endpoint {
     @Override
     public int port() {
         return core.options().httpPort();
+    }
+
+    @Override
+    public ByteBuf refusal() {
+        return tls != null
+                ? Unpooled.EMPTY_BUFFER
+                : Unpooled.copiedBuffer(
+                        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nx-comneck-error: connections\r\n"
+                                + "Content-Length: 0\r\nConnection: close\r\n\r\n",
+                        StandardCharsets.US_ASCII);
     }
 
     @Override

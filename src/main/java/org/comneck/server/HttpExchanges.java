@@ -2,6 +2,7 @@ package org.comneck.server;
 
 import io.netty.buffer.ByteBuf;
 import io.netty.buffer.Unpooled;
+import io.netty.channel.Channel;
 import io.netty.channel.ChannelFutureListener;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.channel.ChannelInboundHandlerAdapter;
@@ -18,6 +19,8 @@ import io.netty.handler.codec.http.HttpResponseStatus;
 import io.netty.handler.codec.http.HttpUtil;
 import io.netty.handler.codec.http.HttpVersion;
 import io.netty.handler.codec.http.LastHttpContent;
+import io.netty.util.Attribute;
+import io.netty.util.AttributeKey;
 import io.netty.util.ReferenceCountUtil;
 import io.netty.util.concurrent.ScheduledFuture;
 import java.util.ArrayDeque;
@@ -41,6 +44,8 @@ final class HttpExchanges extends ChannelInboundHandlerAdapter {
     private static final int AHEAD_BYTES = 64 << 10;
     private static final int AHEAD_OBJECTS = 64;
     private static final long LEAST_BYTES_PER_SECOND = 8 << 10;
+    private static final int UNSENT_MARKS = 16; // many streams of one connection make more than one answer wait
+    private static final AttributeKey<long[]> UNSENT = AttributeKey.valueOf(HttpExchanges.class, "unsent");
     private static final long LINGER_MILLIS = 1000;
     private static final long TICKS_OF_A_LIMIT = 4;
 
@@ -76,9 +81,12 @@ final class HttpExchanges extends ChannelInboundHandlerAdapter {
     private Route route;
     private ByteBuf body;
     private long received;
+    private int reserved; // of the server's memory for bodies, by this one
+    private long declared; // length of the body, or -1
     private boolean dropping; // the rest of the body is of no use
     private boolean keepAlive;
     private boolean written; // the answer was given to the channel
+    private int answerBytes;
     private boolean flushed; // and the channel to the network
     private boolean replaying; // what was sent ahead
 
@@ -162,7 +170,7 @@ final class HttpExchanges extends ChannelInboundHandlerAdapter {
                 }
             }
             case BUSY -> {
-                if (written && millis > limits.idleMillis()) {
+                if (written && millis > limits.idleMillis() + 1000L * answerBytes / LEAST_BYTES_PER_SECOND) {
                     LOG.debug("an answer was not read");
                     context.close();
                 }
@@ -265,7 +273,6 @@ final class HttpExchanges extends ChannelInboundHandlerAdapter {
         flushed = false;
         keepAlive = HttpUtil.isKeepAlive(request) && !draining;
         call = new HttpCall(core, request, this::send);
-        long declared;
         try {
             declared = HttpUtil.getContentLength(request, -1L);
         } catch (NumberFormatException e) {
@@ -284,6 +291,8 @@ final class HttpExchanges extends ChannelInboundHandlerAdapter {
         }
         if (declared > route.bodyBytes()) {
             tooLarge(declared);
+        } else if (unsent()[0] > (long) UNSENT_MARKS * core.limits().highWaterBytes()) {
+            refuse(Reason.TOO_MANY, "answers of this connection wait to be read: read them first", false);
         } else if (HttpUtil.is100ContinueExpected(request) && !stream) {
             context.writeAndFlush(new DefaultFullHttpResponse(
                     HttpVersion.HTTP_1_1, HttpResponseStatus.CONTINUE, Unpooled.EMPTY_BUFFER));
@@ -315,22 +324,56 @@ final class HttpExchanges extends ChannelInboundHandlerAdapter {
             tooLarge(received);
             return;
         }
-        if (!core.reserve(bytes)) {
-            received -= bytes;
+        if (received > reserved && !grow((int) received)) {
             refuse(Reason.QUEUE_FULL, "too many bodies are being received: come back later", false);
             return;
-        }
-        if (body == null) {
-            int most = (int) route.bodyBytes();
-            body = context.alloc().directBuffer(Math.min(Math.max(bytes, FIRST_BODY_BYTES), most), most);
         }
         body.writeBytes(part);
     }
 
+    /** Makes room for the body so far and some of what comes. What counts is the memory that is taken, not what was sent to fill it. */
+    private boolean grow(int needed) {
+        int most = (int) route.bodyBytes();
+        int capacity;
+        if (body == null) {
+            long expected = declared >= 0 ? declared : FIRST_BODY_BYTES;
+            capacity = (int) Math.min(Math.max(needed, Math.min(expected, FIRST_BODY_BYTES)), most);
+        } else {
+            capacity = context.alloc().calculateNewCapacity(needed, most);
+        }
+        if (!core.reserve(capacity - reserved)) {
+            return false;
+        }
+        reserved = capacity;
+        if (body == null) {
+            body = context.alloc().directBuffer(capacity, most);
+        } else {
+            body.capacity(capacity);
+        }
+        return true;
+    }
+
+    private void unreserve() {
+        core.unreserve(reserved);
+        reserved = 0;
+    }
+
+    /** Bytes of answers that the client of this connection has not taken, of all its streams; only its event loop counts. */
+    private long[] unsent() {
+        Channel connection = stream ? context.channel().parent() : context.channel();
+        Attribute<long[]> attribute = connection.attr(UNSENT);
+        long[] bytes = attribute.get();
+        if (bytes == null) {
+            bytes = new long[1];
+            attribute.set(bytes);
+        }
+        return bytes;
+    }
+
     private void dropBody() {
         dropping = true;
+        unreserve();
         if (body != null) {
-            core.unreserve(body.readableBytes());
             body.release();
             body = null;
         }
@@ -345,7 +388,7 @@ final class HttpExchanges extends ChannelInboundHandlerAdapter {
             return;
         }
         if (body != null) {
-            core.unreserve(body.readableBytes()); // from here on the queue counts it
+            unreserve(); // from here on the queue counts it
             call.body(body);
             body = null;
         }
@@ -406,8 +449,12 @@ final class HttpExchanges extends ChannelInboundHandlerAdapter {
         written = true;
         since = System.nanoTime();
         int bytes = content.readableBytes();
+        long[] ofConnection = unsent();
+        answerBytes = bytes;
+        ofConnection[0] += bytes;
         core.unsent(bytes);
         context.writeAndFlush(response).addListener((ChannelFutureListener) future -> {
+            ofConnection[0] -= bytes;
             core.unsent(-bytes);
             if (!future.isSuccess()) {
                 LOG.debug(

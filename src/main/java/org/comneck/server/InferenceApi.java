@@ -15,6 +15,7 @@ import java.nio.charset.StandardCharsets;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.Executor;
 import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.TimeUnit;
 import org.comneck.UsageException;
@@ -93,15 +94,15 @@ final class InferenceApi implements HttpRoutes.Api {
     private List<Route> repository(List<String> rest) {
         if (rest.equals(List.of("index"))) {
             return List.of(
-                    Route.post(1 << 16, call -> worker(call, () -> index(call))),
-                    new Route(HttpMethod.GET, 0, false, call -> worker(call, () -> index(call))));
+                    Route.post(1 << 16, call -> administrator(call, () -> index(call))),
+                    new Route(HttpMethod.GET, 0, false, call -> administrator(call, () -> index(call))));
         }
         if (rest.size() == 3 && rest.getFirst().equals("models")) {
             String name = rest.get(1);
             if (rest.get(2).equals("load")) {
                 return List.of(Route.post(
                         1 << 16,
-                        call -> worker(call, () -> {
+                        call -> administrator(call, () -> {
                             core.models().load(name);
                             call.json(HttpCall.JSON.createObjectNode());
                         })));
@@ -109,7 +110,7 @@ final class InferenceApi implements HttpRoutes.Api {
             if (rest.get(2).equals("unload")) {
                 return List.of(Route.post(
                         1 << 16,
-                        call -> worker(call, () -> {
+                        call -> administrator(call, () -> {
                             core.models().unload(name);
                             call.json(HttpCall.JSON.createObjectNode());
                         })));
@@ -118,8 +119,8 @@ final class InferenceApi implements HttpRoutes.Api {
         return List.of();
     }
 
-    private void worker(HttpCall call, Runnable task) {
-        worker(call, task, Unpooled.EMPTY_BUFFER);
+    private void administrator(HttpCall call, Runnable task) {
+        away(core.administrator(), call, task, Unpooled.EMPTY_BUFFER);
     }
 
     /**
@@ -127,9 +128,9 @@ final class InferenceApi implements HttpRoutes.Api {
      *
      * @param owned released when the task is refused
      */
-    private void worker(HttpCall call, Runnable task, ByteBuf owned) {
+    private static void away(Executor thread, HttpCall call, Runnable task, ByteBuf owned) {
         try {
-            core.worker().execute(() -> {
+            thread.execute(() -> {
                 try {
                     task.run();
                 } catch (RuntimeException e) {
@@ -318,7 +319,8 @@ final class InferenceApi implements HttpRoutes.Api {
             }
             if (json > JSON_ON_EVENT_LOOP) {
                 here = false;
-                worker(
+                away(
+                        core.worker(),
                         call,
                         () -> {
                             try {

@@ -16,7 +16,8 @@ import org.comneck.UsageException;
  * @param bodyMillis longest time without a byte of a body that has begun
  * @param idleMillis longest time without a request on an open connection
  * @param lowWaterBytes of unsent answers under which a connection is read again
- * @param highWaterBytes of unsent answers over which a connection is no longer read
+ * @param highWaterBytes of unsent answers over which a connection is no longer read, or its requests are refused
+ * @param answerBytes longest answer
  */
 public record Limits(
         long bodyBytes,
@@ -30,10 +31,23 @@ public record Limits(
         long bodyMillis,
         long idleMillis,
         int lowWaterBytes,
-        int highWaterBytes) {
-    /** 64 MiB bodies, 16 KiB headers, 64 images, 1 Mpixel bitstreams, 32 Mpixel photos, 4,096 connections, 128 streams. */
+        int highWaterBytes,
+        long answerBytes) {
+    /** 64 MiB bodies, 16 KiB headers, 64 images, 1 Mpixel bitstreams, 32 Mpixel photos, 4,096 connections, 128 streams, 256 MiB answers. */
     public static final Limits DEFAULT = new Limits(
-            64L << 20, 16 << 10, 64, 1L << 20, 1L << 25, 4096, 128, 10_000, 15_000, 75_000, 256 << 10, 1 << 20);
+            64L << 20,
+            16 << 10,
+            64,
+            1L << 20,
+            1L << 25,
+            4096,
+            128,
+            10_000,
+            15_000,
+            75_000,
+            256 << 10,
+            1 << 20,
+            256L << 20);
 
     public Limits {
         if (bodyBytes < 1 || bodyBytes > Integer.MAX_VALUE - (1 << 20)) {
@@ -51,6 +65,9 @@ public record Limits(
                     + " images, " + pixels + " and " + photoPixels + " pixels, " + connections + " connections, "
                     + streams
                     + " streams");
+        }
+        if (answerBytes < 1 || answerBytes > Integer.MAX_VALUE - (1 << 20)) {
+            throw new UsageException("a limit of " + answerBytes + " bytes an answer is not possible: 1 to 2146435071");
         }
         if (headerMillis < 1 || bodyMillis < 1 || idleMillis < 1) {
             throw new UsageException("a time limit is below a millisecond");
@@ -78,7 +95,8 @@ public record Limits(
                 bodyMillis,
                 idleMillis,
                 lowWaterBytes,
-                highWaterBytes);
+                highWaterBytes,
+                answerBytes);
     }
 
     public Limits withPixels(long ofBitstreams, long ofPhotos) {
@@ -94,7 +112,8 @@ public record Limits(
                 bodyMillis,
                 idleMillis,
                 lowWaterBytes,
-                highWaterBytes);
+                highWaterBytes,
+                answerBytes);
     }
 
     public Limits withImages(int most) {
@@ -110,7 +129,8 @@ public record Limits(
                 bodyMillis,
                 idleMillis,
                 lowWaterBytes,
-                highWaterBytes);
+                highWaterBytes,
+                answerBytes);
     }
 
     public Limits withConnections(int most, int streamsOfEach) {
@@ -126,7 +146,8 @@ public record Limits(
                 bodyMillis,
                 idleMillis,
                 lowWaterBytes,
-                highWaterBytes);
+                highWaterBytes,
+                answerBytes);
     }
 
     public Limits withMillis(long header, long body, long idle) {
@@ -142,6 +163,41 @@ public record Limits(
                 body,
                 idle,
                 lowWaterBytes,
-                highWaterBytes);
+                highWaterBytes,
+                answerBytes);
+    }
+
+    public Limits withAnswerBytes(long most) {
+        return new Limits(
+                bodyBytes,
+                headerBytes,
+                images,
+                pixels,
+                photoPixels,
+                connections,
+                streams,
+                headerMillis,
+                bodyMillis,
+                idleMillis,
+                lowWaterBytes,
+                highWaterBytes,
+                most);
+    }
+
+    public Limits withWaterMarks(int lowBytes, int highBytes) {
+        return new Limits(
+                bodyBytes,
+                headerBytes,
+                images,
+                pixels,
+                photoPixels,
+                connections,
+                streams,
+                headerMillis,
+                bodyMillis,
+                idleMillis,
+                lowBytes,
+                highBytes,
+                answerBytes);
     }
 }

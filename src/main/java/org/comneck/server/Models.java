@@ -137,7 +137,8 @@ public final class Models implements AutoCloseable {
     }
 
     private Model find(String name, String version) {
-        NavigableMap<String, Model> versions = table.get(name == null ? defaultName : name);
+        String wanted = name == null ? defaultName : name;
+        NavigableMap<String, Model> versions = wanted == null ? null : table.get(wanted);
         if (versions == null) {
             return null;
         }

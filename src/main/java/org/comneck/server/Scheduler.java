@@ -37,13 +37,17 @@ public final class Scheduler implements AutoCloseable {
     private final List<Thread> threads = new ArrayList<>();
 
     private final ReentrantLock lock = new ReentrantLock();
-    private final Condition changed = lock.newCondition();
+    // Each for those who can use what has changed: a request of one kind must not wake the threads that wait for the
+    // other.
+    private final Condition photosChanged = lock.newCondition();
+    private final Condition readyChanged = lock.newCondition();
     private final Condition idle = lock.newCondition();
     // All guarded by lock.
     private final LinkedHashSet<Work> photos = new LinkedHashSet<>();
     private final LinkedHashSet<Work> ready = new LinkedHashSet<>();
     private int waiting; // in photos, in the hands of a photo thread, or in ready
     private long waitingBytes;
+    private long photoBytes; // of pixels that were decoded and whose requests have no answer
     private int open; // accepted and not answered
     private boolean draining;
     private boolean closed;
@@ -202,7 +206,7 @@ public final class Scheduler implements AutoCloseable {
             waitingBytes += work.bytes();
             open++;
             (photo ? photos : ready).add(work);
-            changed.signalAll();
+            (photo ? photosChanged : readyChanged).signalAll();
             return null;
         } finally {
             lock.unlock();
@@ -246,6 +250,7 @@ public final class Scheduler implements AutoCloseable {
             try {
                 if (work.goesOn()) {
                     compute.prepare(work);
+                    decoded(work);
                     goesOn = work.goesOn();
                 }
             } catch (Throwable e) {
@@ -263,8 +268,10 @@ public final class Scheduler implements AutoCloseable {
     private Work takePhoto() {
         lock.lock();
         try {
-            while (photos.isEmpty() && !closed) {
-                changed.awaitUninterruptibly();
+            // Pixels take a hundred times the room of the body that the queue has counted: they are decoded as they are
+            // used.
+            while ((photos.isEmpty() || photoBytes >= batching.queueBytes()) && !closed) {
+                photosChanged.awaitUninterruptibly();
             }
             if (photos.isEmpty()) {
                 return null;
@@ -278,11 +285,20 @@ public final class Scheduler implements AutoCloseable {
         }
     }
 
+    private void decoded(Work work) {
+        lock.lock();
+        try {
+            photoBytes += work.photoBytes();
+        } finally {
+            lock.unlock();
+        }
+    }
+
     private void putReady(Work work) {
         lock.lock();
         try {
             ready.add(work);
-            changed.signalAll();
+            readyChanged.signalAll();
         } finally {
             lock.unlock();
         }
@@ -294,7 +310,7 @@ public final class Scheduler implements AutoCloseable {
         try {
             waiting--;
             waitingBytes -= work.bytes();
-            changed.signalAll();
+            readyChanged.signalAll(); // when the scheduler closes it was perhaps the last
         } finally {
             lock.unlock();
         }
@@ -338,7 +354,7 @@ public final class Scheduler implements AutoCloseable {
                     if (closed && waiting == 0) {
                         return null;
                     }
-                    changed.awaitUninterruptibly();
+                    readyChanged.awaitUninterruptibly();
                     continue;
                 }
                 Work oldest = ready.getFirst();
@@ -346,7 +362,7 @@ public final class Scheduler implements AutoCloseable {
                         oldest.submitted() + TimeUnit.MICROSECONDS.toNanos(batching.delayMicros()) - System.nanoTime();
                 if (left > 0 && ready.size() < batching.images() && !closed) {
                     try {
-                        changed.awaitNanos(left);
+                        readyChanged.awaitNanos(left);
                     } catch (InterruptedException e) {
                         Thread.currentThread().interrupt();
                         return null;
@@ -374,7 +390,8 @@ public final class Scheduler implements AutoCloseable {
     /** The failure that an exception of a stage means. */
     static void fail(Work work, Throwable error) {
         switch (error) {
-            case org.comneck.DamagedDataException damaged -> work.fail(Reason.DAMAGED, damaged.getMessage());
+            case org.comneck.DamagedDataException damaged ->
+                work.fail(Reason.DAMAGED, damaged.getMessage(), damaged.offset());
             case org.comneck.UsageException usage -> work.fail(Reason.BAD_REQUEST, usage.getMessage());
             case OutOfMemoryError memory -> {
                 LOG.error("{}: out of memory", work.request().id(), memory);
@@ -412,8 +429,17 @@ public final class Scheduler implements AutoCloseable {
     }
 
     /** The one answer of a request was chosen. */
-    void answered(Work work, Answer answer) {
+    void answered(Work work, Answer answer, long photo) {
         models.release(work.model());
+        if (photo > 0) {
+            lock.lock();
+            try {
+                photoBytes -= photo;
+                photosChanged.signalAll();
+            } finally {
+                lock.unlock();
+            }
+        }
         switch (answer) {
             case Answer.Failure failure -> failures.get(failure.reason()).add(1);
             case Answer.Tokens tokens -> answerBytes.add(tokens.data().readableBytes());
@@ -487,7 +513,8 @@ public final class Scheduler implements AutoCloseable {
                 waitingBytes -= work.bytes();
             }
             closed = true;
-            changed.signalAll();
+            photosChanged.signalAll();
+            readyChanged.signalAll();
         } finally {
             lock.unlock();
         }

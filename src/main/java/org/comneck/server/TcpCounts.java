@@ -7,11 +7,14 @@ import java.util.Map;
 final class TcpCounts {
     private final Metrics.Counter frames;
     private final Metrics.Counter dropped;
+    private final Metrics.Counter handshakeFailures;
     private final Map<org.comneck.wire.Reason, Metrics.Counter> ends = new EnumMap<>(org.comneck.wire.Reason.class);
     private final Map<org.comneck.wire.Reason, Metrics.Counter> unwanted = new EnumMap<>(org.comneck.wire.Reason.class);
 
     TcpCounts(Metrics metrics) {
         frames = metrics.counter("comneck_tcp_frames_total", "Frames that were received.");
+        handshakeFailures =
+                metrics.counter("comneck_tls_handshake_failures_total", "TLS handshakes that failed.", "port", "tcp");
         dropped = metrics.counter(
                 "comneck_tcp_answers_dropped_total", "Answers whose connection had ended before they were ready.");
         for (org.comneck.wire.Reason reason : org.comneck.wire.Reason.values()) {
@@ -32,6 +35,10 @@ final class TcpCounts {
 
     void frame() {
         frames.add(1);
+    }
+
+    void handshakeFailed() {
+        handshakeFailures.add(1);
     }
 
     void dropped() {

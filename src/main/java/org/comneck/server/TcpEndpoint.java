@@ -1,8 +1,12 @@
 package org.comneck.server;
 
+import io.netty.buffer.ByteBuf;
+import io.netty.buffer.Unpooled;
 import io.netty.channel.Channel;
 import io.netty.channel.ChannelInitializer;
 import io.netty.handler.ssl.SslContext;
+import org.comneck.wire.Message;
+import org.comneck.wire.Reason;
 
 /** The port of the binary protocol, docs/protocol.md. */
 final class TcpEndpoint implements Endpoint {
@@ -24,6 +28,16 @@ final class TcpEndpoint implements Endpoint {
     @Override
     public int port() {
         return core.options().tcpPort();
+    }
+
+    @Override
+    public ByteBuf refusal() {
+        return tls != null
+                ? Unpooled.EMPTY_BUFFER
+                : Unpooled.wrappedBuffer(
+                        new Message.GoAway(Reason.CONNECTIONS, "there are too many connections: come back later")
+                                .toFrame()
+                                .bytes());
     }
 
     @Override

@@ -21,8 +21,8 @@ import org.comneck.wire.Reason;
  * both as a {@link DamagedDataException} through the pipeline.
  */
 final class TcpFrames extends ChannelDuplexHandler {
-    /** What a frame under way must bring within the body time, or end. */
-    private static final int LEAST_BYTES = 4096;
+    /** What a frame under way must bring over the body time, or end. */
+    private static final long LEAST_BYTES_PER_SECOND = 8 << 10;
 
     /**
      * A frame.
@@ -39,6 +39,7 @@ final class TcpFrames extends ChannelDuplexHandler {
     private ByteBuf body;
     private Reason unwanted;
     private long bytes; // received so far
+    private long frames; // likewise
     private boolean watched;
     private boolean ended;
 
@@ -98,7 +99,7 @@ final class TcpFrames extends ChannelDuplexHandler {
             in.release();
         }
         if (!ended && !reader.isIdle() && !watched) {
-            watch(bytes);
+            watch(bytes, frames);
         }
     }
 
@@ -106,11 +107,14 @@ final class TcpFrames extends ChannelDuplexHandler {
         Received received = new Received(frame, body, body == null ? 0 : body.capacity(), unwanted);
         body = null;
         unwanted = null;
+        frames++;
         return received;
     }
 
-    private void watch(long before) {
+    /** Looks after the body time whether the frame that is under way now has ended or come on. */
+    private void watch(long before, long frame) {
         watched = true;
+        long millis = core.limits().bodyMillis();
         context.executor()
                 .schedule(
                         () -> {
@@ -118,13 +122,13 @@ final class TcpFrames extends ChannelDuplexHandler {
                             if (ended || reader.isIdle()) {
                                 return;
                             }
-                            if (bytes - before < LEAST_BYTES) {
+                            if (frames == frame && bytes - before < LEAST_BYTES_PER_SECOND * millis / 1000) {
                                 end(new DamagedDataException("a frame does not end"));
                             } else {
-                                watch(bytes);
+                                watch(bytes, frames);
                             }
                         },
-                        core.limits().bodyMillis(),
+                        millis,
                         TimeUnit.MILLISECONDS);
     }
 

@@ -5,6 +5,8 @@ import io.netty.buffer.Unpooled;
 import io.netty.channel.ChannelFutureListener;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.channel.ChannelInboundHandlerAdapter;
+import io.netty.channel.ChannelOutboundBuffer;
+import io.netty.handler.ssl.SslHandshakeCompletionEvent;
 import io.netty.util.collection.LongObjectHashMap;
 import io.netty.util.collection.LongObjectMap;
 import java.nio.ByteBuffer;
@@ -25,6 +27,7 @@ import org.comneck.wire.Reason;
 import org.comneck.wire.RequestOptions;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
+import org.slf4j.spi.LoggingEventBuilder;
 
 /**
  * A connection of the binary protocol: its hello, its requests, its end. All of it on the connection's event loop, except that answers are
@@ -32,6 +35,7 @@ import org.slf4j.LoggerFactory;
  */
 final class TcpRequests extends ChannelInboundHandlerAdapter {
     private static final Logger LOG = LoggerFactory.getLogger(TcpRequests.class);
+    private static final Logger REQUESTS = LoggerFactory.getLogger("org.comneck.server.tcp");
     private static final String AGENT = "comneck";
     private static final int NAME_BYTES = 200;
 
@@ -55,6 +59,7 @@ final class TcpRequests extends ChannelInboundHandlerAdapter {
     private long lastFrame = System.nanoTime();
     private Future<?> timer; // for the hello, then for idleness
     private boolean stalled;
+    private long given; // bytes of final frames so far
 
     TcpRequests(Core core, TcpCounts counts) {
         this.core = core;
@@ -102,7 +107,7 @@ final class TcpRequests extends ChannelInboundHandlerAdapter {
         LOG.debug("{} ended: {} {}", context.channel().id(), reason, text);
         cancelAll();
         context.writeAndFlush(new Message.GoAway(reason, text)).addListener(ChannelFutureListener.CLOSE);
-        after(core.limits().bodyMillis(), context::close); // it may never read the goodbye
+        timer = after(core.limits().bodyMillis(), context::close); // it may never read the goodbye
     }
 
     private void cancelAll() {
@@ -145,6 +150,9 @@ final class TcpRequests extends ChannelInboundHandlerAdapter {
                 goAway(Reason.DRAINING, "the server is about to stop");
             }
         }
+        if (event instanceof SslHandshakeCompletionEvent handshake && !handshake.isSuccess()) {
+            counts.handshakeFailed();
+        }
         ctx.fireUserEventTriggered(event);
     }
 
@@ -158,16 +166,33 @@ final class TcpRequests extends ChannelInboundHandlerAdapter {
     public void channelWritabilityChanged(ChannelHandlerContext ctx) {
         if (!ctx.channel().isWritable() && !stalled) {
             stalled = true;
-            after(core.limits().bodyMillis(), () -> {
-                stalled = false;
-                if (!context.channel().isWritable()) {
-                    // It reads nothing, so there is no use in telling it why.
-                    counts.end(Reason.SLOW_READER);
-                    context.close();
-                }
-            });
+            watchReader(taken());
         }
         ctx.fireChannelWritabilityChanged();
+    }
+
+    /** Looks after the body time whether the client has taken anything. A slow reader, or one of a long answer, is no stalled one. */
+    private void watchReader(long before) {
+        after(core.limits().bodyMillis(), () -> {
+            stalled = !context.channel().isWritable();
+            if (!stalled) {
+                return;
+            }
+            long now = taken();
+            if (now > before) {
+                watchReader(now);
+            } else if (context.channel().isOpen()) {
+                // It reads nothing, so there is no use in telling it why.
+                counts.end(Reason.SLOW_READER);
+                context.close();
+            }
+        });
+    }
+
+    /** Bytes of final frames that have gone to the network; a little less under TLS. */
+    private long taken() {
+        ChannelOutboundBuffer waiting = context.channel().unsafe().outboundBuffer();
+        return waiting == null ? Long.MAX_VALUE : given - waiting.totalPendingWriteBytes() + waiting.currentProgress();
     }
 
     // ---------------------------------------------------------------- frames
@@ -216,7 +241,7 @@ final class TcpRequests extends ChannelInboundHandlerAdapter {
         } else {
             state = State.OPEN;
             Limits limits = core.limits();
-            LOG.debug("{} is {}", context.channel().id(), hello.agent());
+            LOG.debug("{} is {}", context.channel().id(), HttpCall.shown(hello.agent()));
             context.writeAndFlush(new Message.ServerHello(
                     FrameHead.VERSION,
                     limits.streams(),
@@ -300,6 +325,10 @@ final class TcpRequests extends ChannelInboundHandlerAdapter {
         if (!context.channel().isWritable()) {
             return refuse(id, Reason.SLOW_READER, "answers wait to be read: read them first");
         }
+        if (core.readersStall()) {
+            return refuse(
+                    id, Reason.TOO_MANY, "too many answers, of all connections, wait to be read: come back later");
+        }
         Message.Request request;
         try {
             request = (Message.Request) Message.ofClient(frame);
@@ -308,8 +337,8 @@ final class TcpRequests extends ChannelInboundHandlerAdapter {
         }
         Pending one = new Pending();
         pending.put(id, one);
-        Submission submission = core.scheduler()
-                .submit(tokens(request, body == null ? Unpooled.EMPTY_BUFFER : body), responder(id, one));
+        TokenRequest asked = tokens(request, body == null ? Unpooled.EMPTY_BUFFER : body);
+        Submission submission = core.scheduler().submit(asked, responder(asked, id, one));
         switch (submission) {
             case Submission.Accepted accepted -> one.accepted = accepted;
             case Submission.Refused refused -> {
@@ -358,8 +387,9 @@ final class TcpRequests extends ChannelInboundHandlerAdapter {
                 : new Message.Failure(id, 1, reason, -1, refused.message());
     }
 
-    private Responder responder(long id, Pending one) {
+    private Responder responder(TokenRequest request, long id, Pending one) {
         return (answer, timing) -> {
+            log(request, answer, timing);
             ByteBuf frame = frame(id, answer, timing);
             try {
                 context.executor().execute(() -> finish(id, one, frame));
@@ -369,6 +399,20 @@ final class TcpRequests extends ChannelInboundHandlerAdapter {
         };
     }
 
+    private static void log(TokenRequest request, Answer answer, Responder.Timing timing) {
+        Answer.Failure failure = answer instanceof Answer.Failure failed ? failed : null;
+        boolean bug = failure != null && failure.reason() == org.comneck.server.Reason.INTERNAL;
+        LoggingEventBuilder line = bug ? REQUESTS.atWarn() : REQUESTS.atDebug();
+        line = line.addKeyValue("request_id", request.id())
+                .addKeyValue(
+                        "end", failure == null ? "answer" : failure.reason().label())
+                .addKeyValue("micros", timing.total() / 1000);
+        if (request.traceparent() != null) {
+            line = line.addKeyValue("traceparent", HttpCall.shown(request.traceparent()));
+        }
+        line.log("request");
+    }
+
     private void finish(long id, Pending one, ByteBuf frame) {
         if (pending.get(id) != one) {
             counts.dropped();
@@ -376,7 +420,10 @@ final class TcpRequests extends ChannelInboundHandlerAdapter {
             return;
         }
         pending.remove(id);
-        context.writeAndFlush(frame);
+        int bytes = frame.readableBytes();
+        given += bytes;
+        core.unsent(bytes);
+        context.writeAndFlush(frame).addListener(future -> core.unsent(-bytes));
         closeWhenDone();
     }
 
@@ -384,7 +431,7 @@ final class TcpRequests extends ChannelInboundHandlerAdapter {
     private static ByteBuf frame(long id, Answer answer, Responder.Timing timing) {
         if (!(answer instanceof Answer.Tokens tokens)) {
             Message message = answer instanceof Answer.Failure failure
-                    ? new Message.Failure(id, 1, reason(failure.reason()), -1, failure.message())
+                    ? new Message.Failure(id, 1, reason(failure.reason()), failure.offset(), failure.message())
                     : new Message.Failure(id, 1, Reason.INTERNAL, -1, "an answer of another kind");
             answer.release();
             return Unpooled.wrappedBuffer(message.toFrame().bytes());

@@ -18,7 +18,7 @@ final class Work implements Submission.Accepted {
     private final AtomicBoolean answered = new AtomicBoolean();
     private volatile boolean cancelled;
     private volatile long started;
-    private Photo photo;
+    private volatile Photo photo;
 
     Work(Scheduler scheduler, TokenRequest request, Responder responder, Model model) {
         this.scheduler = scheduler;
@@ -54,6 +54,12 @@ final class Work implements Submission.Accepted {
         photo = decoded;
     }
 
+    /** Bytes of the pixels that it holds, 0 without. */
+    long photoBytes() {
+        Photo decoded = photo;
+        return decoded == null ? 0 : 3L * decoded.width() * decoded.height();
+    }
+
     /** It left the queue. */
     void start() {
         started = System.nanoTime();
@@ -80,7 +86,12 @@ final class Work implements Submission.Accepted {
     }
 
     void fail(Reason reason, String message) {
-        answer(new Answer.Failure(reason, message));
+        fail(reason, message, -1);
+    }
+
+    /** @param offset byte of the body where damage was found, or -1 */
+    void fail(Reason reason, String message, long offset) {
+        answer(new Answer.Failure(reason, message, offset));
     }
 
     /** Answers; an answer that comes too late is released. */
@@ -90,12 +101,13 @@ final class Work implements Submission.Accepted {
             return;
         }
         request.body().release();
+        long photoBytes = photoBytes();
         photo = null;
         long now = System.nanoTime();
         long begun = started == 0 ? now : started;
         Responder.Timing timing = new Responder.Timing(begun - submitted, now - submitted);
         model.statistics().answered(!(answer instanceof Answer.Failure), timing);
-        scheduler.answered(this, answer);
+        scheduler.answered(this, answer, photoBytes);
         scheduler.deliver(responder, answer, timing);
     }
 

@@ -10,6 +10,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.net.ServerSocket;
 import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -19,10 +20,12 @@ import java.util.concurrent.CompletionException;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
+import java.util.zip.CRC32C;
 import org.comneck.engine.EngineOptions;
 import org.comneck.engine.NativeEngine;
 import org.comneck.engine.Photo;
 import org.comneck.server.ComneckServer;
+import org.comneck.server.LeakCheck;
 import org.comneck.server.Models;
 import org.comneck.server.ServerOptions;
 import org.comneck.tensor.ElementType;
@@ -32,8 +35,10 @@ import org.comneck.wire.Message;
 import org.comneck.wire.Reason;
 import org.comneck.wire.RequestOptions;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.ExtendWith;
 
 /** The Java client against the real server, and against one that misbehaves. */
+@ExtendWith(LeakCheck.class)
 class ComneckClientTest {
     private static final byte[] BODY = {7, 8, 9};
 
@@ -282,6 +287,7 @@ class ComneckClientTest {
         damaged[damaged.length - 6] ^= 1;
         nonsense.add(damaged);
         nonsense.add(request.toFrame().toByteArray());
+        nonsense.add(withoutFields(ScriptedServer.answerTo(request).toFrame().toByteArray()));
         for (byte[] bytes : nonsense) {
             try (ScriptedServer server = new ScriptedServer(1, (peer, index) -> {
                         peer.request();
@@ -293,6 +299,43 @@ class ComneckClientTest {
                 assertNull(e.reason());
                 assertTrue(e.getMessage().contains("lost"), e.getMessage());
             }
+        }
+    }
+
+    /** An intact final frame that says nothing. */
+    private static byte[] withoutFields(byte[] frame) {
+        ByteBuffer bytes = ByteBuffer.allocate(36).order(ByteOrder.LITTLE_ENDIAN);
+        bytes.put(frame, 0, 20).putLong(0);
+        CRC32C checksum = new CRC32C();
+        checksum.update(bytes.array(), 0, 28);
+        bytes.putInt((int) checksum.getValue());
+        checksum.reset();
+        checksum.update(bytes.array(), 0, 32);
+        return bytes.putInt((int) checksum.getValue()).array();
+    }
+
+    @Test
+    void closingFailsWhatWaitsForAnotherAttempt() throws Exception {
+        CompletableFuture<Void> refused = new CompletableFuture<>();
+        try (ScriptedServer server = new ScriptedServer(4, (peer, index) -> {
+            peer.send(new Message.Refusal(peer.request().id(), 1, Reason.QUEUE_FULL, 600_000, "full"));
+            peer.send(new Message.Refusal(peer.request().id(), 1, Reason.QUEUE_FULL, 600_000, "full"));
+            refused.complete(null);
+            peer.receive();
+        })) {
+            ComneckClient client = ComneckClient.open(options(server).withConnections(1));
+            CompletableFuture<Tokens> first = client.tokens(BODY);
+            CompletableFuture<Tokens> second = client.tokens(BODY);
+            refused.get(10, TimeUnit.SECONDS);
+            for (int i = 0; i < 2000 && client.pausing() < 2; i++) {
+                Thread.sleep(5);
+            }
+            client.close();
+            assertFalse(failure(first).begun());
+            assertFalse(failure(second).begun());
+            RequestException late =
+                    failure(client.tokens(BODY, RequestOptions.DEFAULT, java.time.Duration.ofSeconds(5)));
+            assertTrue(late.getMessage().contains("closed"), late.getMessage());
         }
     }
 

@@ -25,6 +25,7 @@ import org.comneck.engine.TokenFormat;
 import org.comneck.engine.TokenOptions;
 import org.comneck.engine.TokenWriter;
 import org.comneck.server.ComneckServer;
+import org.comneck.server.LeakCheck;
 import org.comneck.server.Models;
 import org.comneck.server.ServerOptions;
 import org.comneck.tensor.ElementType;
@@ -34,9 +35,11 @@ import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.ExtendWith;
 import org.junit.jupiter.api.io.TempDir;
 
 /** clients/python against the real server; with NumPy, and without ({@code -S} hides what was installed). */
+@ExtendWith(LeakCheck.class)
 class PythonClientTest {
     private static final Path CLIENT =
             Path.of("clients", "python", "comneck_client.py").toAbsolutePath();

@@ -3,16 +3,20 @@ package org.comneck.server;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertInstanceOf;
+import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.netty.buffer.ByteBuf;
 import io.netty.buffer.ByteBufUtil;
 import io.netty.buffer.Unpooled;
+import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
+import org.comneck.bitstream.CodedImage;
+import org.comneck.bitstream.Container;
 import org.comneck.engine.EncodeOptions;
 import org.comneck.engine.EngineOptions;
 import org.comneck.engine.NativeEngine;
@@ -25,9 +29,11 @@ import org.comneck.vision.VisionEncoder;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.ExtendWith;
 import org.junit.jupiter.api.io.TempDir;
 
 /** What the scheduler answers with a real engine: the bits of a call without server, whatever else is in the batch. */
+@ExtendWith(LeakCheck.class)
 class EngineComputeTest {
     private static final EncodeOptions FULL = EncodeOptions.DEFAULT.withFull(true);
     private static final Path PHOTO = Path.of("docs", "photo.jpg");
@@ -111,7 +117,9 @@ class EngineComputeTest {
         for (int i = 0; i < bitstreams.size(); i++) {
             assertArrayEquals(bytes(alone.tokens(bitstreams.get(i))), data(answers.get(i)), "picture " + i);
         }
-        assertEquals(Reason.DAMAGED, failure(wrong).reason());
+        Answer.Failure failure = failure(wrong);
+        assertEquals(Reason.DAMAGED, failure.reason());
+        assertEquals(Container.HEADER_BYTES, failure.offset(), "where the image that is damaged begins");
         assertEquals(true, METRICS.histograms("comneck_batch_images").get("").sum() >= 7);
     }
 
@@ -181,5 +189,59 @@ class EngineComputeTest {
         other[9] ^= 1;
         assertEquals(
                 Reason.OTHER_MODEL, failure(tokens(other, TokenChoice.DEFAULT)).reason());
+    }
+
+    /** A bitstream whose checksums hold and whose payload is none: the decoder finds it. */
+    @Test
+    void damageThatOnlyTheDecoderFindsIsInTheFileToo() throws Exception {
+        byte[] two = alone.encode(
+                List.of(Photo.read(PHOTO).crop(0, 0, 64, 64), Photo.read(PHOTO).crop(64, 0, 64, 64)), FULL);
+        Container container = alone.read(two);
+        CodedImage good = container.image(0);
+        CodedImage bad = container.image(1);
+        byte[] payload = bad.payload().toArray(java.lang.foreign.ValueLayout.JAVA_BYTE);
+        payload[payload.length / 2] ^= 0x55;
+        CodedImage changed = new CodedImage(
+                bad.width(),
+                bad.height(),
+                bad.paddedWidth(),
+                bad.paddedHeight(),
+                bad.quality(),
+                bad.prepared(),
+                bad.symbolChecksum(),
+                MemorySegment.ofArray(payload));
+        byte[] file = new Container(container.profile(), container.identity(), List.of(good, changed)).toByteArray();
+        Answer.Failure failure = failure(tokens(file, TokenChoice.DEFAULT));
+        assertEquals(Reason.DAMAGED, failure.reason());
+        assertTrue(
+                failure.offset() == -1 || failure.offset() >= file.length - payload.length,
+                failure + " of " + file.length + " bytes, " + payload.length + " of them the payload");
+        assertEquals(failure.offset() >= 0, failure.message().contains("of the payload, at byte"), failure.message());
+    }
+
+    @Test
+    void answersThatWouldBeTooLongAreRefusedBeforeTheyAreComputed() throws Exception {
+        Limits limits = Limits.DEFAULT.withAnswerBytes(1000);
+        Metrics metrics = new Metrics();
+        byte[] bitstream = alone.encode(List.of(Photo.read(PHOTO).crop(0, 0, 128, 64)), FULL);
+        try (Scheduler small = new Scheduler(
+                models, Batching.DEFAULT, limits, metrics, new EngineCompute(limits, Batching.DEFAULT, metrics))) {
+            for (TokenChoice choice : List.of(
+                    TokenChoice.DEFAULT,
+                    new TokenChoice(null, VisionEncoder.Tokens.CLS, null, null, ElementType.F16))) {
+                CompletableFuture<Answer> answer = new CompletableFuture<>();
+                small.submit(
+                        request(TokenRequest.Kind.TOKENS, choice, bitstream),
+                        (result, timing) -> answer.complete(result));
+                if (choice == TokenChoice.DEFAULT) {
+                    Answer.Failure failure = failure(answer);
+                    assertEquals(Reason.TOO_LARGE, failure.reason());
+                    assertTrue(failure.message().contains("over the limit of 1000"), failure.message());
+                } else {
+                    assertTrue(data(answer).length <= 1000);
+                }
+            }
+        }
+        assertEquals(1, metrics.histograms("comneck_batch_images").get("").count());
     }
 }

@@ -17,8 +17,10 @@ import org.comneck.UsageException;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Assertions;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.ExtendWith;
 
 /** How the HTTP port behaves: limits, overload, slow and vanishing clients, stopping. Real sockets, no arithmetic. */
+@ExtendWith(LeakCheck.class)
 class HttpServingTest {
     private static final String TOKENS = "/v1/tokens";
 
@@ -42,7 +44,7 @@ class HttpServingTest {
     @AfterEach
     void stop() {
         if (server != null) {
-            compute.turns.release(1_000_000);
+            compute.letGo();
             server.close();
         }
     }
@@ -216,13 +218,13 @@ class HttpServingTest {
 
     @Test
     void manyBodiesAtOnceAreBoundedToo() throws Exception {
-        start(StubCompute.free(), Batching.DEFAULT.withQueueBytes(3001), Limits.DEFAULT);
+        start(StubCompute.free(), Batching.DEFAULT.withQueueBytes(3003), Limits.DEFAULT);
         List<RawHttp> clients = new ArrayList<>();
         for (int i = 0; i < 3; i++) {
             RawHttp client = connect();
             clients.add(client);
             client.send("POST /v1/tokens HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n" + "a".repeat(1000));
-            int bytes = 1000 * Math.min(i + 1, 3);
+            int bytes = 1001 * (i + 1);
             await("received", () -> metric("comneck_receiving_bytes").equals(Integer.toString(bytes)));
         }
         try (RawHttp late = connect()) {
@@ -234,6 +236,46 @@ class HttpServingTest {
             client.close();
         }
         assertEquals("0", metric("comneck_receiving_bytes"));
+    }
+
+    @Test
+    void memoryForBodiesCountsAsItIsTaken() throws Exception {
+        // A body of unknown length takes 64 KiB for its first byte.
+        start(StubCompute.free(), Batching.DEFAULT.withQueueBytes(100_000), Limits.DEFAULT);
+        String chunked = "POST /v1/tokens HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n";
+        try (RawHttp first = connect();
+                RawHttp second = connect()) {
+            first.send(chunked);
+            await("received", () -> metric("comneck_receiving_bytes").equals("65536"));
+            assertEquals(503, second.send(chunked).response().status());
+            assertEquals("aa", first.send("1\r\na\r\n0\r\n\r\n").response().text());
+            await("given back", () -> metric("comneck_receiving_bytes").equals("0"));
+        }
+    }
+
+    @Test
+    void damageIsToldWithItsPlace() throws Exception {
+        start(StubCompute.free(), Batching.DEFAULT, Limits.DEFAULT);
+        try (RawHttp client = connect()) {
+            RawHttp.Response damaged =
+                    client.send(RawHttp.post(TOKENS, "", "Damaged")).response();
+            assertEquals(422, damaged.status());
+            assertEquals("7", damaged.headers().get("x-comneck-offset"));
+            assertTrue(damaged.text().contains("\"offset\":7"), damaged.text());
+            RawHttp.Response bug = client.send(RawHttp.post(TOKENS, "", "Bug")).response();
+            assertEquals(500, bug.status());
+            assertFalse(bug.text().contains("offset"), bug.text());
+        }
+    }
+
+    @Test
+    void withoutAModelEverythingIsNotFound() throws Exception {
+        start(StubCompute.free(), Batching.DEFAULT, Limits.DEFAULT);
+        server.models().unload("m");
+        try (RawHttp client = connect()) {
+            assertEquals(
+                    404, client.send(RawHttp.post(TOKENS, "", "aa")).response().status());
+        }
     }
 
     @Test
@@ -312,6 +354,7 @@ class HttpServingTest {
             first.send(RawHttp.post(TOKENS, "", "aa")).response();
             second.send(RawHttp.post(TOKENS, "", "aa")).response();
             try (RawHttp third = connect()) {
+                assertEquals(503, third.response().status());
                 assertTrue(third.closed());
             }
             assertEquals("1", metric("comneck_connections_refused_total{port=\"http\"}"));

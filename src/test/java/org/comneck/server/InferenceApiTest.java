@@ -16,6 +16,7 @@ import java.net.http.HttpResponse;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
@@ -31,9 +32,11 @@ import org.comneck.tensor.Tensor;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.ExtendWith;
 import org.junit.jupiter.api.io.TempDir;
 
 /** {@code /v1} and {@code /v2} of a server with a folder of real, small models. */
+@ExtendWith(LeakCheck.class)
 class InferenceApiTest {
     private static final JsonMapper JSON = new JsonMapper();
 
@@ -228,6 +231,82 @@ class InferenceApiTest {
                         .statusCode());
     }
 
+    private static JsonNode json(RawHttp client, String target) throws IOException {
+        RawHttp.Response response = client.send("GET " + target + " HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: */*\r\n\r\n")
+                .response();
+        assertEquals(200, response.status(), target + ": " + response.text());
+        return JSON.readTree(response.body());
+    }
+
+    /** What Triton's perf_analyzer sends by its C++ client, over one connection, and what it reads from the answers. */
+    @Test
+    void perfAnalyzersRequestsOneAfterTheOther() throws Exception {
+        try (RawHttp client = new RawHttp(server.httpPort())) {
+            List<String> extensions = new ArrayList<>();
+            json(client, "/v2").get("extensions").forEach(name -> extensions.add(name.asText()));
+            assertTrue(extensions.containsAll(List.of("statistics", "model_configuration", "binary_tensor_data")));
+            JsonNode metadata = json(client, "/v2/models/small");
+            assertEquals("bitstream", metadata.at("/inputs/0/name").asText());
+            assertEquals("UINT8", metadata.at("/inputs/0/datatype").asText());
+            assertEquals(-1, metadata.at("/inputs/0/shape/0").asInt());
+            assertEquals("tokens", metadata.at("/outputs/0/name").asText());
+            JsonNode config = json(client, "/v2/models/small/config");
+            assertEquals(0, config.get("max_batch_size").asInt(-1));
+            for (String absent : List.of("sequence_batching", "ensemble_scheduling", "model_transaction_policy")) {
+                assertTrue(config.get(absent) == null, absent); // one request, one answer
+            }
+            long[] before = counted(client);
+            String request = "{\"id\":\"%d\",\"inputs\":[{\"name\":\"bitstream\",\"shape\":[" + bitstream.length
+                    + "],\"datatype\":\"UINT8\",\"parameters\":{\"binary_data_size\":" + bitstream.length + "}}]%s}";
+            String[] outputs = {
+                ",\"outputs\":[{\"name\":\"tokens\",\"parameters\":{\"binary_data\":true}}]",
+                ",\"parameters\":{\"binary_data_output\":true}",
+                ",\"outputs\":[{\"name\":\"tokens\",\"parameters\":{\"binary_data\":true}}]"
+            };
+            for (int i = 0; i < outputs.length; i++) {
+                byte[] head = utf8(request.formatted(i, outputs[i]));
+                String path = i == 2 ? "/v2/models/small/versions/1/infer" : "/v2/models/small/infer";
+                client.send("POST " + path + " HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: */*\r\n"
+                        + "Inference-Header-Content-Length: " + head.length
+                        + "\r\nContent-Type: application/octet-stream\r\nContent-Length: "
+                        + (head.length + bitstream.length) + "\r\n\r\n");
+                client.send(head).send(bitstream);
+                RawHttp.Response response = client.response();
+                assertEquals(200, response.status(), response.text());
+                int length = Integer.parseInt(response.headers().get("inference-header-content-length"));
+                JsonNode answer = JSON.readTree(Arrays.copyOf(response.body(), length));
+                assertEquals("" + i, answer.get("id").asText());
+                assertEquals("tokens", answer.at("/outputs/0/name").asText());
+                assertEquals(
+                        tokens.length,
+                        answer.at("/outputs/0/parameters/binary_data_size").asInt());
+                assertArrayEquals(tokens, Arrays.copyOfRange(response.body(), length, response.body().length));
+            }
+            long[] after = counted(client);
+            for (int i = 0; i < after.length; i++) {
+                assertTrue(after[i] >= before[i], "figure " + i);
+            }
+            assertEquals(before[0] + outputs.length, after[0]);
+        }
+    }
+
+    /** The figures of which perf_analyzer takes differences. */
+    private static long[] counted(RawHttp client) throws IOException {
+        JsonNode stats = json(client, "/v2/models/small/stats").at("/model_stats/0");
+        assertEquals("small", stats.get("name").asText());
+        assertEquals("1", stats.get("version").asText());
+        List<Long> values = new ArrayList<>();
+        values.add(stats.get("inference_count").asLong());
+        values.add(stats.get("execution_count").asLong());
+        for (String part : List.of(
+                "success", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")) {
+            values.add(stats.at("/inference_stats/" + part + "/count").asLong(-1));
+            values.add(stats.at("/inference_stats/" + part + "/ns").asLong(-1));
+        }
+        assertTrue(values.stream().allMatch(value -> value >= 0), stats.toString());
+        return values.stream().mapToLong(Long::longValue).toArray();
+    }
+
     @Test
     void statisticsCount() throws Exception {
         JsonNode before = get("/v2/models/small/stats").at("/model_stats/0");
@@ -256,6 +335,7 @@ class InferenceApiTest {
         HttpResponse<byte[]> error = post("/v1/tokens", damaged);
         assertEquals(422, error.statusCode());
         assertEquals("damaged", JSON.readTree(error.body()).at("/error/type").asText());
+        assertEquals(24, JSON.readTree(error.body()).at("/error/offset").asInt());
     }
 
     /** Requests go on while the model is swapped again and again: each is answered by one version or the other, none fails. */

@@ -13,13 +13,17 @@ import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicIntegerArray;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.Consumer;
+import org.comneck.engine.Photo;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.ExtendWith;
 
 /** Queueing without arithmetic: a computation that the tests hold up and let go. */
+@ExtendWith(LeakCheck.class)
 class SchedulerTest {
     private static final byte[] BITSTREAM = {'C', 'N', 'K', 0x1A};
     private static final byte[] PHOTO = {(byte) 0xFF, (byte) 0xD8, (byte) 0xFF, 0};
@@ -295,5 +299,36 @@ class SchedulerTest {
         scheduler.close();
         models.close();
         assertTrue(!model.use(), "a request kept its model");
+    }
+
+    @Test
+    void photosAreDecodedAsTheyAreUsed() throws Exception {
+        AtomicInteger decoded = new AtomicInteger();
+        // 2,700 bytes of pixels from a body of a few: the queue's bytes hold one of them.
+        Batching batching = Batching.DEFAULT.withImages(1).withPhotoThreads(2).withQueueBytes(2000);
+        scheduler = new Scheduler(models, batching, Limits.DEFAULT, metrics, new Compute() {
+            @Override
+            public void prepare(Work work) {
+                decoded.incrementAndGet();
+                work.photo(Photo.of(30, 30, new byte[2700]));
+            }
+
+            @Override
+            public void compute(List<Work> batch) {
+                inTurn(batch);
+            }
+        });
+        List<Answers> answers = new ArrayList<>();
+        for (int i = 0; i < 8; i++) {
+            answers.add(new Answers());
+            assertInstanceOf(Submission.Accepted.class, scheduler.submit(request(PHOTO), answers.get(i)));
+        }
+        Thread.sleep(300);
+        assertTrue(decoded.get() >= 1 && decoded.get() <= 2, decoded + " photos are in memory");
+        turns.release(8);
+        for (Answers each : answers) {
+            assertInstanceOf(Answer.Bitstream.class, each.one());
+        }
+        assertEquals(8, decoded.get());
     }
 }

@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.io.ByteArrayOutputStream;
 import java.io.DataInputStream;
 import java.io.IOException;
 import java.io.OutputStream;
@@ -13,31 +14,33 @@ import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
+import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.security.KeyStore;
 import java.util.ArrayList;
-import java.util.Base64;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ExecutionException;
+import java.util.concurrent.RejectedExecutionException;
 import java.util.concurrent.TimeUnit;
-import javax.net.ssl.KeyManagerFactory;
-import javax.net.ssl.SSLContext;
-import javax.net.ssl.TrustManagerFactory;
 import org.comneck.UsageException;
 import org.comneck.client.ClientOptions;
 import org.comneck.client.ComneckClient;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.ExtendWith;
 import org.junit.jupiter.api.io.TempDir;
 
 /** HTTP/2 in its three ways; TLS, client certificates and tokens on both ports. Real sockets, no arithmetic. */
+@ExtendWith(LeakCheck.class)
 class SecurityTest {
-    private static final char[] PASSWORD = "changeit".toCharArray();
     private static final int SETTINGS = 4;
     private static final int GOAWAY = 7;
+    private static final int HEADERS = 1;
+    private static final int END_STREAM = 1;
+    private static final int END_HEADERS = 4;
 
     @TempDir
     Path folder;
@@ -60,7 +63,7 @@ class SecurityTest {
     @AfterEach
     void stop() {
         if (server != null) {
-            compute.turns.release(1_000_000);
+            compute.letGo();
             server.close();
         }
     }
@@ -81,62 +84,6 @@ class SecurityTest {
     }
 
     private static final HttpResponse.BodyHandler<String> TEXT = HttpResponse.BodyHandlers.ofString();
-
-    /** A key and its certificate, made by the JDK's keytool. */
-    private record Identity(KeyStore store, Path certificate, Path key) {}
-
-    private Identity identity(String name) throws Exception {
-        Path file = folder.resolve(name + ".p12");
-        Path keytool = Path.of(System.getProperty("java.home"), "bin", "keytool");
-        Process process = new ProcessBuilder(
-                        keytool.toString(),
-                        "-genkeypair",
-                        "-alias",
-                        "a",
-                        "-keyalg",
-                        "EC",
-                        "-storetype",
-                        "PKCS12",
-                        "-keystore",
-                        file.toString(),
-                        "-storepass",
-                        new String(PASSWORD),
-                        "-dname",
-                        "CN=" + name,
-                        "-ext",
-                        "san=dns:localhost,ip:127.0.0.1",
-                        "-validity",
-                        "2")
-                .redirectErrorStream(true)
-                .start();
-        String output = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
-        assertEquals(0, process.waitFor(), output);
-        KeyStore store = KeyStore.getInstance(file.toFile(), PASSWORD);
-        Path certificate =
-                pem(name + ".crt", "CERTIFICATE", store.getCertificate("a").getEncoded());
-        Path key = pem(name + ".key", "PRIVATE KEY", store.getKey("a", PASSWORD).getEncoded());
-        return new Identity(store, certificate, key);
-    }
-
-    private Path pem(String name, String kind, byte[] der) throws IOException {
-        String text = Base64.getMimeEncoder(64, new byte[] {'\n'}).encodeToString(der);
-        return Files.writeString(
-                folder.resolve(name), "-----BEGIN " + kind + "-----\n" + text + "\n-----END " + kind + "-----\n");
-    }
-
-    /** @param own the client's certificate, or null */
-    private static SSLContext trusting(Identity other, Identity own) throws Exception {
-        KeyStore trusted = KeyStore.getInstance("PKCS12");
-        trusted.load(null, null);
-        trusted.setCertificateEntry("a", other.store.getCertificate("a"));
-        TrustManagerFactory trust = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
-        trust.init(trusted);
-        SSLContext context = SSLContext.getInstance("TLS");
-        KeyManagerFactory keys = KeyManagerFactory.getInstance(KeyManagerFactory.getDefaultAlgorithm());
-        keys.init(own == null ? null : own.store, PASSWORD);
-        context.init(own == null ? null : keys.getKeyManagers(), trust.getTrustManagers(), null);
-        return context;
-    }
 
     @Test
     void cleartextClientsUpgradeToHttp2() throws Exception {
@@ -223,6 +170,80 @@ class SecurityTest {
         }
     }
 
+    /** A client that reads frames and never says that it has: its windows of 64 KiB fill, and what follows waits in the server. */
+    @Test
+    void aStalledReaderOfHttp2IsBounded() throws Exception {
+        compute = StubCompute.repeating(1000);
+        int mark = 64 << 10;
+        start(ServerOptions.DEFAULT.withLimits(Limits.DEFAULT.withWaterMarks(1 << 10, mark)));
+        try (Socket socket = new Socket("127.0.0.1", server.httpPort())) {
+            socket.setSoTimeout(20_000);
+            OutputStream out = socket.getOutputStream();
+            out.write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".getBytes(StandardCharsets.US_ASCII));
+            out.write(new byte[] {0, 0, 0, SETTINGS, 0, 0, 0, 0, 0});
+            Thread.ofPlatform().daemon().start(() -> {
+                try {
+                    DataInputStream in = new DataInputStream(socket.getInputStream());
+                    while (true) {
+                        frame(in);
+                    }
+                } catch (IOException e) {
+                    // the end
+                }
+            });
+            // Answers of 300 KB; 16 marks are 1 MiB, so the fifth request finds too much.
+            int streams = 100;
+            for (int i = 0; i < streams; i++) {
+                post(out, 2 * i + 1, 300);
+                int ended = i + 1;
+                await(() -> results() + tooMany() == ended);
+            }
+            assertTrue(results() >= 4, "answers: " + results());
+            assertTrue(tooMany() >= 90, "refused: " + tooMany());
+            assertTrue(server.core().unsent() < 2 << 20, server.core().unsent() + " bytes wait");
+            try (HttpClient other = HttpClient.newHttpClient()) {
+                assertEquals(2000, other.send(post("http", "aa"), TEXT).body().length());
+            }
+        }
+        await(() -> server.core().unsent() == 0);
+    }
+
+    private long results() {
+        return server.core().scheduler().results();
+    }
+
+    private long tooMany() {
+        return server.metrics()
+                .counter("comneck_refusals_total", "", "reason", "too_many")
+                .value();
+    }
+
+    /** A request of a stream of its own: HEADERS without compression, DATA. */
+    private static void post(OutputStream out, int stream, int bytes) throws IOException {
+        ByteArrayOutputStream headers = new ByteArrayOutputStream();
+        String[] fields = {":method", "POST", ":scheme", "http", ":authority", "localhost", ":path", "/v1/tokens"};
+        for (int i = 0; i < fields.length; i += 2) {
+            headers.write(0); // literal, not indexed, name as text
+            for (int k = i; k < i + 2; k++) {
+                headers.write(fields[k].length());
+                headers.writeBytes(fields[k].getBytes(StandardCharsets.US_ASCII));
+            }
+        }
+        out.write(frame(HEADERS, END_HEADERS, stream, headers.toByteArray()));
+        out.write(frame(0, END_STREAM, stream, new byte[bytes]));
+    }
+
+    private static byte[] frame(int type, int flags, int stream, byte[] payload) {
+        return ByteBuffer.allocate(9 + payload.length)
+                .putShort((short) (payload.length >> 8))
+                .put((byte) payload.length)
+                .put((byte) type)
+                .put((byte) flags)
+                .putInt(stream)
+                .put(payload)
+                .array();
+    }
+
     /** Type of the next frame, whose payload is skipped. */
     private static int frame(DataInputStream in) throws IOException {
         int length = in.readUnsignedByte() << 16 | in.readUnsignedShort();
@@ -233,15 +254,15 @@ class SecurityTest {
 
     @Test
     void tlsOffersBothVersions() throws Exception {
-        Identity own = identity("server");
-        start(ServerOptions.Security.NONE.withTls(own.certificate, own.key));
+        Identity own = Identity.of(folder, "server");
+        start(ServerOptions.Security.NONE.withTls(own.certificate(), own.key()));
         for (HttpClient.Version version : HttpClient.Version.values()) {
             if (!version.name().startsWith("HTTP_1") && version != HttpClient.Version.HTTP_2) {
                 continue; // HTTP/3 is not offered
             }
             try (HttpClient client = HttpClient.newBuilder()
                     .version(version)
-                    .sslContext(trusting(own, null))
+                    .sslContext(Identity.trusting(own, null))
                     .build()) {
                 HttpResponse<String> response = client.send(post("https", "aa"), TEXT);
                 assertEquals("aa", response.body());
@@ -252,17 +273,21 @@ class SecurityTest {
 
     @Test
     void clientsShowTheirCertificates() throws Exception {
-        Identity own = identity("server");
-        Identity friend = identity("friend");
-        Identity stranger = identity("stranger");
-        start(ServerOptions.Security.NONE.withTls(own.certificate, own.key).withClientAuthority(friend.certificate));
-        try (HttpClient client =
-                HttpClient.newBuilder().sslContext(trusting(own, friend)).build()) {
+        Identity own = Identity.of(folder, "server");
+        Identity friend = Identity.of(folder, "friend");
+        Identity stranger = Identity.of(folder, "stranger");
+        start(ServerOptions.Security.NONE
+                .withTls(own.certificate(), own.key())
+                .withClientAuthority(friend.certificate()));
+        try (HttpClient client = HttpClient.newBuilder()
+                .sslContext(Identity.trusting(own, friend))
+                .build()) {
             assertEquals("aa", client.send(post("https", "aa"), TEXT).body());
         }
         for (Identity other : new Identity[] {stranger, null}) {
-            try (HttpClient client =
-                    HttpClient.newBuilder().sslContext(trusting(own, other)).build()) {
+            try (HttpClient client = HttpClient.newBuilder()
+                    .sslContext(Identity.trusting(own, other))
+                    .build()) {
                 assertThrows(IOException.class, () -> client.send(post("https", "aa"), TEXT));
             }
         }
@@ -315,20 +340,45 @@ class SecurityTest {
     }
 
     @Test
+    void tokensAreReadAgainHoweverMuchThereIsToDo() throws Exception {
+        Path file = Files.writeString(folder.resolve("tokens"), "old\n");
+        start(ServerOptions.Security.NONE.withTokens(file));
+        CountDownLatch busy = new CountDownLatch(1);
+        try {
+            while (true) {
+                server.core().administrator().execute(() -> {
+                    try {
+                        busy.await();
+                    } catch (InterruptedException e) {
+                        Thread.currentThread().interrupt();
+                    }
+                });
+            }
+        } catch (RejectedExecutionException e) {
+            // there is so much to do that the next look at the file is refused
+        }
+        Files.writeString(file, "another\n");
+        Thread.sleep(1500);
+        assertFalse(server.core().tokens().allowsToken("another"));
+        busy.countDown();
+        await(() -> server.core().tokens().allowsToken("another"));
+    }
+
+    @Test
     void theBinaryPortIsSecuredLikeTheOther() throws Exception {
-        Identity own = identity("server");
+        Identity own = Identity.of(folder, "server");
         Path file = Files.writeString(folder.resolve("tokens"), "a-token\n");
         server = ComneckServer.start(
                 ServerOptions.DEFAULT
                         .withPorts(-1, 0)
                         .withSecurity(ServerOptions.Security.NONE
-                                .withTls(own.certificate, own.key)
+                                .withTls(own.certificate(), own.key())
                                 .withTokens(file)),
                 Models.of(new Model("m", "1", null)),
                 new Metrics(),
                 compute);
         ClientOptions plain = ClientOptions.of("localhost", server.tcpPort());
-        ClientOptions tls = plain.withTls(trusting(own, null));
+        ClientOptions tls = plain.withTls(Identity.trusting(own, null));
         byte[] body = "body".getBytes(StandardCharsets.US_ASCII);
         try (ComneckClient client = ComneckClient.open(tls.withAccessToken("a-token"))) {
             assertEquals(

@@ -89,8 +89,10 @@ class StatusPageTest {
         }
 
         private void await(String expression) throws Exception {
+            // Before the page has come there is nothing to look at.
+            String tried = "(() => { try { return " + expression + "; } catch (e) { return false; } })()";
             for (int i = 0; i < 600; i++) {
-                if (value(expression).asBoolean()) {
+                if (value(tried).asBoolean()) {
                     return;
                 }
                 Thread.sleep(100);
@@ -103,63 +105,60 @@ class StatusPageTest {
     void aDroppedPhotoIsShownAsTheServerSeesIt() throws Exception {
         Path browser = browser();
         Assumptions.assumeTrue(browser != null, "no Chromium on this machine: the status page is not tested");
-        Process process = null;
-        HttpClient client = HttpClient.newHttpClient();
         try (ComneckServer server =
                 ComneckServer.start(ServerOptions.DEFAULT.withPorts(0, -1), Models.embedded(EngineOptions.DEFAULT))) {
+            visit(browser, server, StatusPageTest::dropsPhotos);
+        }
+    }
+
+    @Test
+    void theTokenThatAServerAsksForCanBeEntered() throws Exception {
+        Path browser = browser();
+        Assumptions.assumeTrue(browser != null, "no Chromium on this machine: the status page is not tested");
+        Path tokens = Files.writeString(Files.createDirectories(folder).resolve("tokens.txt"), "open-sesame\n");
+        ServerOptions options =
+                ServerOptions.DEFAULT.withPorts(0, -1).withSecurity(ServerOptions.Security.NONE.withTokens(tokens));
+        try (ComneckServer server =
+                ComneckServer.start(options, Models.of(new Model("m", "1", null)), new Metrics(), StubCompute.free())) {
+            visit(browser, server, page -> {
+                page.await("!$('door').hidden && $('wrong').hidden");
+                page.await("$('state').textContent === 'a token is needed'");
+                page.value("$('token').value = 'wrong'; $('door').requestSubmit()");
+                page.await("!$('door').hidden && !$('wrong').hidden");
+                page.value("$('token').value = 'open-sesame'; $('door').requestSubmit()");
+                page.await("$('door').hidden && $('state').textContent === 'ready'");
+                page.await("$('models').innerText.includes('m 1')");
+                // What the page sends besides carries it, too.
+                assertEquals(
+                        "aa",
+                        page.value("post('v1/tokens', 'aa').then(response => response.text())")
+                                .asText());
+                page.value("location.reload()");
+                page.await("$('state').textContent === 'ready' && $('door').hidden");
+            });
+        }
+    }
+
+    private interface Visit {
+        void with(Page page) throws Exception;
+    }
+
+    private void visit(Path browser, ComneckServer server, Visit visit) throws Exception {
+        Process process = null;
+        HttpClient client = HttpClient.newHttpClient();
+        try {
             process = new ProcessBuilder(List.of(
                             browser.toString(),
                             "--headless",
                             "--no-sandbox",
                             "--disable-gpu",
                             "--remote-debugging-port=0",
-                            "--user-data-dir=" + folder,
+                            "--user-data-dir=" + folder.resolve("browser"),
                             "--window-size=1120,1000",
                             "http://127.0.0.1:" + server.httpPort() + "/"))
                     .redirectOutput(ProcessBuilder.Redirect.DISCARD)
                     .start();
-            Page page = open(client, process);
-            page.await("document.getElementById('state').textContent === 'ready'");
-            page.await("document.getElementById('models').innerText.includes('comneck-tiny')");
-            String photo = Base64.getEncoder().encodeToString(Files.readAllBytes(Path.of("docs", "photo.jpg")));
-            page.value("""
-                    (() => {
-                      const bytes = Uint8Array.from(atob('%s'), c => c.charCodeAt(0)), data = new DataTransfer();
-                      data.items.add(new File([bytes], 'apple.jpg', {type: 'image/jpeg'}));
-                      document.dispatchEvent(new DragEvent('drop', {dataTransfer: data, cancelable: true}));
-                    })()""".formatted(photo));
-            page.await("document.body.dataset.looked === 'apple.jpg'");
-            assertEquals(
-                    "16x16",
-                    page.value("$('heat').width + 'x' + $('heat').height").asText());
-            assertEquals(
-                    5,
-                    page.value("document.querySelectorAll('#classes li').length")
-                            .asInt());
-            assertTrue(page.value("document.getElementById('seenText').textContent")
-                    .asText()
-                    .contains("256\u00d7256"));
-            page.await("document.getElementById('seen').naturalWidth === 256");
-            int colours = page.value("""
-                    new Set(new Uint32Array(document.getElementById('heat').getContext('2d')
-                      .getImageData(0, 0, 16, 16).data.buffer)).size""").asInt();
-            assertTrue(colours > 50, "a heat map of " + colours + " colours");
-            page.await("Number(document.getElementById('rate').textContent) > 0"
-                    + " || document.getElementById('span').textContent.endsWith('last minute')");
-            page.value("(() => { const data = new DataTransfer(); data.items.add(new File(['no photo'], 'x.txt'));"
-                    + " document.dispatchEvent(new DragEvent('drop', {dataTransfer: data, cancelable: true})); })()");
-            page.await("!document.getElementById('trouble').hidden");
-            assertTrue(page.value("document.getElementById('trouble').textContent")
-                    .asText()
-                    .contains("JPEG, PNG or WebP"));
-            Path picture = Path.of("target", "status-page.png");
-            Files.write(
-                    picture,
-                    Base64.getDecoder()
-                            .decode(page.call("Page.captureScreenshot")
-                                    .get("data")
-                                    .asText()));
-            assertTrue(Files.size(picture) > 10_000);
+            visit.with(open(client, process));
         } finally {
             client.shutdownNow(); // closing would wait for the page's socket
             if (process != null) {
@@ -167,6 +166,45 @@ class StatusPageTest {
                 process.destroyForcibly().waitFor();
             }
         }
+    }
+
+    private static void dropsPhotos(Page page) throws Exception {
+        page.await("document.getElementById('state').textContent === 'ready'");
+        page.await("document.getElementById('models').innerText.includes('comneck-tiny')");
+        String photo = Base64.getEncoder().encodeToString(Files.readAllBytes(Path.of("docs", "photo.jpg")));
+        page.value("""
+                    (() => {
+                      const bytes = Uint8Array.from(atob('%s'), c => c.charCodeAt(0)), data = new DataTransfer();
+                      data.items.add(new File([bytes], 'apple.jpg', {type: 'image/jpeg'}));
+                      document.dispatchEvent(new DragEvent('drop', {dataTransfer: data, cancelable: true}));
+                    })()""".formatted(photo));
+        page.await("document.body.dataset.looked === 'apple.jpg'");
+        assertEquals(
+                "16x16", page.value("$('heat').width + 'x' + $('heat').height").asText());
+        assertEquals(
+                5, page.value("document.querySelectorAll('#classes li').length").asInt());
+        assertTrue(page.value("document.getElementById('seenText').textContent")
+                .asText()
+                .contains("256\u00d7256"));
+        page.await("document.getElementById('seen').naturalWidth === 256");
+        int colours = page.value("""
+                    new Set(new Uint32Array(document.getElementById('heat').getContext('2d')
+                      .getImageData(0, 0, 16, 16).data.buffer)).size""").asInt();
+        assertTrue(colours > 50, "a heat map of " + colours + " colours");
+        page.await("Number(document.getElementById('rate').textContent) > 0"
+                + " || document.getElementById('span').textContent.endsWith('last minute')");
+        page.value("(() => { const data = new DataTransfer(); data.items.add(new File(['no photo'], 'x.txt'));"
+                + " document.dispatchEvent(new DragEvent('drop', {dataTransfer: data, cancelable: true})); })()");
+        page.await("!document.getElementById('trouble').hidden");
+        assertTrue(page.value("document.getElementById('trouble').textContent")
+                .asText()
+                .contains("JPEG, PNG or WebP"));
+        Path picture = Path.of("target", "status-page.png");
+        Files.write(
+                picture,
+                Base64.getDecoder()
+                        .decode(page.call("Page.captureScreenshot").get("data").asText()));
+        assertTrue(Files.size(picture) > 10_000);
     }
 
     /** Connects to the first page of a browser that says on standard error where it listens. */

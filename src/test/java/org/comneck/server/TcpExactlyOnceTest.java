@@ -4,7 +4,6 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.netty.buffer.ByteBuf;
-import io.netty.util.ResourceLeakDetector;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.HashMap;
@@ -21,11 +20,13 @@ import org.comneck.tensor.Shape;
 import org.comneck.wire.Message;
 import org.comneck.wire.RequestOptions;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.ExtendWith;
 
 /**
  * 100,000 requests over connections that are killed at random: every request that the scheduler accepted is answered once, no client gets
  * two final frames for a request or one that was not asked for, and what remains at the end is nothing.
  */
+@ExtendWith(LeakCheck.class)
 class TcpExactlyOnceTest {
     private static final int REQUESTS = 100_000;
     private static final int CLIENTS = 8;
@@ -62,7 +63,6 @@ class TcpExactlyOnceTest {
 
     @Test
     void everyAcceptedRequestHasOneAnswer() throws Exception {
-        ResourceLeakDetector.setLevel(ResourceLeakDetector.Level.PARANOID);
         Metrics metrics = new Metrics();
         Counting compute = new Counting();
         AtomicReference<Throwable> trouble = new AtomicReference<>();

@@ -6,7 +6,6 @@ import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assertions.fail;
 
-import io.netty.util.ResourceLeakDetector;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
@@ -20,29 +19,24 @@ import java.util.zip.CRC32C;
 import org.comneck.wire.Message;
 import org.comneck.wire.RequestOptions;
 import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.extension.ExtendWith;
 
 /** The binary protocol over real sockets, with arithmetic that a test holds up. */
+@ExtendWith(LeakCheck.class)
 class TcpServingTest {
     private static final byte[] BODY = {1, 2, 3, 4, 5, 6};
-    private static final int FREE = Integer.MAX_VALUE / 2;
 
     private ComneckServer server;
-    private EchoCompute compute;
+    private StubCompute compute;
     private Metrics metrics;
-
-    @BeforeAll
-    static void paranoid() {
-        ResourceLeakDetector.setLevel(ResourceLeakDetector.Level.PARANOID);
-    }
 
     private static ServerOptions options() {
         return ServerOptions.DEFAULT.withPorts(-1, 0);
     }
 
-    private void start(ServerOptions options, int permits, int times) {
-        compute = new EchoCompute(permits, times);
+    private void start(ServerOptions options, StubCompute stub) {
+        compute = stub;
         metrics = new Metrics();
         server = ComneckServer.start(options, Models.of(new Model("echo", "1", null)), metrics, compute);
     }
@@ -50,7 +44,7 @@ class TcpServingTest {
     @AfterEach
     void stop() {
         if (server != null) {
-            compute.turns.release(FREE / 2);
+            compute.letGo();
             server.close();
         }
     }
@@ -92,7 +86,7 @@ class TcpServingTest {
 
     @Test
     void helloTellsLimitsAndCredits() throws Exception {
-        start(options(), FREE, 1);
+        start(options(), StubCompute.free());
         try (TcpPeer peer = new TcpPeer(server.tcpPort(), 0)) {
             Message.ServerHello hello = peer.hello();
             Limits limits = server.core().limits();
@@ -110,7 +104,7 @@ class TcpServingTest {
 
     @Test
     void framesMayComeInAnyPieces() throws Exception {
-        start(options(), FREE, 1);
+        start(options(), StubCompute.free());
         try (TcpPeer peer = TcpPeer.open(server.tcpPort())) {
             for (byte one : TcpPeer.requestOf(1, BODY).toFrame().toByteArray()) {
                 peer.send(new byte[] {one});
@@ -129,7 +123,7 @@ class TcpServingTest {
 
     @Test
     void manyAtATimeEachWithItsOwnAnswer() throws Exception {
-        start(options(), FREE, 1);
+        start(options(), StubCompute.free());
         try (TcpPeer peer = TcpPeer.open(server.tcpPort())) {
             TreeSet<Long> open = new TreeSet<>();
             for (long id = 1; id <= 100; id++) {
@@ -148,7 +142,7 @@ class TcpServingTest {
 
     @Test
     void badFramesEndTheirConnectionAndNoOther() throws Exception {
-        start(options(), FREE, 1);
+        start(options(), StubCompute.free());
         byte[] ping = new Message.Ping(1).toFrame().toByteArray();
         byte[] absurd = head(bytes -> bytes.put(5, (byte) 9).putInt(24, -1));
         try (TcpPeer bystander = TcpPeer.open(server.tcpPort())) {
@@ -206,7 +200,7 @@ class TcpServingTest {
 
     @Test
     void badRequestsGetTheirErrorAndTheConnectionLives() throws Exception {
-        start(options().withLimits(Limits.DEFAULT.withBodyBytes(1000)), FREE, 1);
+        start(options().withLimits(Limits.DEFAULT.withBodyBytes(1000)), StubCompute.free());
         try (TcpPeer peer = TcpPeer.open(server.tcpPort())) {
             // A damaged body.
             byte[] whole = TcpPeer.requestOf(1, BODY).toFrame().toByteArray();
@@ -231,9 +225,9 @@ class TcpServingTest {
                     org.comneck.wire.Reason.UNKNOWN_MODEL,
                     failure(peer.receive()).reason());
             peer.request(6, "Damaged".getBytes());
-            assertEquals(
-                    org.comneck.wire.Reason.DAMAGED_DATA,
-                    failure(peer.receive()).reason());
+            Message.Failure damaged = failure(peer.receive());
+            assertEquals(org.comneck.wire.Reason.DAMAGED_DATA, damaged.reason());
+            assertEquals(7, damaged.offset());
             peer.request(7, "Bug".getBytes());
             assertEquals(
                     org.comneck.wire.Reason.INTERNAL, failure(peer.receive()).reason());
@@ -262,7 +256,7 @@ class TcpServingTest {
 
     @Test
     void absurdLengthsTakeNoMemory() throws Exception {
-        start(options(), FREE, 1);
+        start(options(), StubCompute.free());
         List<TcpPeer> peers = new ArrayList<>();
         try (TcpPeer bystander = TcpPeer.open(server.tcpPort())) {
             // Each says that 64 MiB follow: four fit the budget, the others' bodies pass by unread.
@@ -297,7 +291,7 @@ class TcpServingTest {
 
     @Test
     void aFullQueueRefusesAtOnce() throws Exception {
-        start(options().withBatching(Batching.DEFAULT.withQueue(2).withImages(1)), 0, 1);
+        start(options().withBatching(Batching.DEFAULT.withQueue(2).withImages(1)), StubCompute.held());
         try (TcpPeer peer = TcpPeer.open(server.tcpPort())) {
             peer.request(1, BODY);
             await("the first is being computed", () -> server.core().scheduler().waiting() == 0 && inFlight() == 1);
@@ -317,7 +311,7 @@ class TcpServingTest {
 
     @Test
     void aCancelledRequestFreesItsPlaceAndStillGetsOneFinalFrame() throws Exception {
-        start(options().withBatching(Batching.DEFAULT.withImages(1)), 0, 1);
+        start(options().withBatching(Batching.DEFAULT.withImages(1)), StubCompute.held());
         try (TcpPeer peer = TcpPeer.open(server.tcpPort())) {
             peer.request(1, BODY);
             await("the first is being computed", () -> server.core().scheduler().waiting() == 0 && inFlight() == 1);
@@ -336,7 +330,7 @@ class TcpServingTest {
 
     @Test
     void aDeadlineThatPassesInTheQueueIsAnError() throws Exception {
-        start(options().withBatching(Batching.DEFAULT.withImages(1)), 0, 1);
+        start(options().withBatching(Batching.DEFAULT.withImages(1)), StubCompute.held());
         try (TcpPeer peer = TcpPeer.open(server.tcpPort())) {
             peer.request(1, BODY);
             peer.send(new Message.Request(2, 1000, RequestOptions.DEFAULT, null, ByteBuffer.wrap(BODY)));
@@ -351,7 +345,7 @@ class TcpServingTest {
 
     @Test
     void aClientThatGoesAwayFreesItsPlaces() throws Exception {
-        start(options().withBatching(Batching.DEFAULT.withImages(1)), 0, 1);
+        start(options().withBatching(Batching.DEFAULT.withImages(1)), StubCompute.held());
         try (TcpPeer peer = TcpPeer.open(server.tcpPort())) {
             for (int id = 1; id <= 20; id++) {
                 peer.request(id, BODY);
@@ -365,7 +359,7 @@ class TcpServingTest {
 
     @Test
     void requestsNeedCreditsAndIdsOfTheirOwn() throws Exception {
-        start(options().withLimits(Limits.DEFAULT.withConnections(100, 4)), 0, 1);
+        start(options().withLimits(Limits.DEFAULT.withConnections(100, 4)), StubCompute.held());
         try (TcpPeer peer = TcpPeer.open(server.tcpPort())) {
             for (int id = 1; id <= 5; id++) {
                 peer.request(id, BODY);
@@ -384,7 +378,7 @@ class TcpServingTest {
     @Test
     void aReaderThatStallsIsRefusedAndThenDropped() throws Exception {
         // 2 MB an answer, water marks of 256 KiB and 1 MiB.
-        start(options().withLimits(Limits.DEFAULT.withMillis(10_000, 1000, 75_000)), FREE, 1000);
+        start(options().withLimits(Limits.DEFAULT.withMillis(10_000, 1000, 75_000)), StubCompute.repeating(1000));
         byte[] body = new byte[2000];
         try (TcpPeer peer = new TcpPeer(server.tcpPort(), 4096)) {
             peer.hello();
@@ -406,11 +400,61 @@ class TcpServingTest {
         }
     }
 
+    @Test
+    void aReaderThatIsSlowIsNoStalledOne() throws Exception {
+        start(options().withLimits(Limits.DEFAULT.withMillis(10_000, 1000, 75_000)), StubCompute.repeating(20_000));
+        int bytes = 40_000_000; // more than the kernel keeps, many times
+        try (TcpPeer peer = new TcpPeer(server.tcpPort(), 1 << 20)) {
+            peer.hello();
+            peer.request(1, new byte[bytes / 20_000]);
+            byte[] some = new byte[128 << 10];
+            // Longer than the time after which a reader that takes nothing is dropped, never without taking something.
+            for (int seen = 0; seen < bytes; ) {
+                int count = peer.socket.getInputStream().read(some);
+                assertTrue(count > 0, "dropped after " + seen + " bytes");
+                seen += count;
+                Thread.sleep(5);
+            }
+        }
+        assertEquals(0, count("comneck_tcp_goaways_total", "reason", "slow_reader"));
+    }
+
+    @Test
+    void answersThatNobodyReadsAreBoundedOverAllConnections() throws Exception {
+        start(options().withBatching(Batching.DEFAULT.withQueueBytes(1 << 20)), StubCompute.repeating(1000));
+        try (TcpPeer other = TcpPeer.open(server.tcpPort())) {
+            try (TcpPeer stalled = new TcpPeer(server.tcpPort(), 4096)) {
+                stalled.hello();
+                stalled.request(1, new byte[20_000]); // 20 MB, more than the kernel keeps
+                await("an answer waits", () -> server.core().readersStall());
+                other.request(2, BODY);
+                Message.Refusal refusal = assertInstanceOf(Message.Refusal.class, other.receive());
+                assertEquals(org.comneck.wire.Reason.TOO_MANY, refusal.reason());
+            }
+            await("nothing waits", () -> server.core().unsent() == 0);
+            other.request(3, BODY);
+            assertInstanceOf(Message.Answer.class, other.receive());
+        }
+    }
+
+    @Test
+    void oneConnectionTooManyIsToldSo() throws Exception {
+        start(options().withLimits(Limits.DEFAULT.withConnections(1, 4)), StubCompute.free());
+        try (TcpPeer first = TcpPeer.open(server.tcpPort());
+                TcpPeer second = new TcpPeer(server.tcpPort(), 0)) {
+            Message.GoAway goAway = assertInstanceOf(Message.GoAway.class, second.receive());
+            assertEquals(org.comneck.wire.Reason.CONNECTIONS, goAway.reason());
+            assertTrue(second.isOver());
+            first.request(1, BODY);
+            assertEcho(BODY, first.receive());
+        }
+    }
+
     // ---------------------------------------------------------------- time
 
     @Test
     void connectionsThatSayNothingEnd() throws Exception {
-        start(options().withLimits(Limits.DEFAULT.withMillis(100, 200, 300)), FREE, 1);
+        start(options().withLimits(Limits.DEFAULT.withMillis(100, 200, 300)), StubCompute.free());
         try (TcpPeer silent = new TcpPeer(server.tcpPort(), 0);
                 TcpPeer idle = TcpPeer.open(server.tcpPort());
                 TcpPeer slow = TcpPeer.open(server.tcpPort())) {
@@ -429,7 +473,7 @@ class TcpServingTest {
 
     @Test
     void drainingAnswersWhatWasAcceptedAndRefusesTheRest() throws Exception {
-        start(options().withBatching(Batching.DEFAULT.withImages(1)), 0, 1);
+        start(options().withBatching(Batching.DEFAULT.withImages(1)), StubCompute.held());
         try (TcpPeer peer = TcpPeer.open(server.tcpPort());
                 TcpPeer idle = TcpPeer.open(server.tcpPort())) {
             peer.request(1, BODY);

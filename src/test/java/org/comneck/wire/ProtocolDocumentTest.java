@@ -50,7 +50,7 @@ class ProtocolDocumentTest {
             assertEquals(text.substring(1), Samples.text(message).toUpperCase());
             messages.add(message);
         }
-        assertEquals(7, messages.size());
+        assertEquals(9, messages.size());
         assertEquals(new Message.ClientHello(1, 1, "me", null), messages.get(0));
         Message.ServerHello hello = (Message.ServerHello) messages.get(1);
         assertEquals(64, hello.credits());
@@ -66,6 +66,8 @@ class ProtocolDocumentTest {
         assertEquals(ElementType.F16, answer.type());
         assertEquals(Shape.of(1, 2), answer.shape());
         assertArrayEquals(hello.models().getFirst().identity(), answer.identity());
+        assertEquals(3, ((Message.Request) messages.get(7)).id());
+        assertEquals(new Message.Failure(3, 1, Reason.DAMAGED_DATA, 24, "damaged"), messages.get(8));
     }
 
     @Test
