@@ -89,6 +89,12 @@ final class FrozenEncoder {
 
     /** Pixels (B,3,S,S) in [0,1] to the input of block 0, with as many patches as {@code grid} squared; pixels are resized where needed. */
     Tensor embed(Tensor pixels, int grid) {
+        Tensor x = Transformer.embed(w, "visual.", patches(pixels, grid));
+        return tensors.containsKey("visual.ln_pre.weight") ? Ops.layerNorm(w, "visual.ln_pre", x, spec.epsilon()) : x;
+    }
+
+    /** Embedded patches (B,grid*grid,D) of pixels, before class token and positions. */
+    Tensor patches(Tensor pixels, int grid) {
         long side = (long) grid * spec.patch();
         Tensor resized = pixels.size(2) == side
                 ? pixels
@@ -97,12 +103,9 @@ final class FrozenEncoder {
                         .clamp_max(Ops.scalar(1));
         Tensor normalized = resized.sub(channels(spec.mean())).div(channels(spec.std()));
         // The sum over a patch is not worth less than F32.
-        Tensor patches = Ops.conv(
-                        w.get("visual.conv1.weight"), tensors.get("visual.conv1.bias"), normalized, spec.patch(), 0)
+        return Ops.conv(w.get("visual.conv1.weight"), tensors.get("visual.conv1.bias"), normalized, spec.patch(), 0)
                 .flatten(2, 3)
                 .transpose(1, 2);
-        Tensor x = Transformer.embed(w, "visual.", patches);
-        return tensors.containsKey("visual.ln_pre.weight") ? Ops.layerNorm(w, "visual.ln_pre", x, spec.epsilon()) : x;
     }
 
     private static Tensor channels(List<Double> values) {

@@ -7,8 +7,10 @@ import java.util.Map;
 import java.util.Set;
 import java.util.SplittableRandom;
 import java.util.stream.IntStream;
+import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Tensor;
+import org.bytedeco.pytorch.global.torch;
 import org.bytedeco.pytorch.global.torch.ScalarType;
 import org.comneck.UsageException;
 import org.comneck.model.Manifest;
@@ -30,6 +32,11 @@ import org.comneck.model.SafetensorsFile;
  */
 final class SurrogateStage implements Stage {
     private static final double PEAK_SQUARED = 255 * 255;
+
+    private static final String VISUAL = "visual.";
+
+    /** Photos that a neck's first layer is fitted to. */
+    private static final int START_PHOTOS = 64;
 
     private final Recipe recipe;
     private final Photos photos;
@@ -98,6 +105,9 @@ final class SurrogateStage implements Stage {
             this.trainedQualities = qualities(recipe, size.lambdas().size());
             FrozenEncoder encoder = new FrozenEncoder(parts.source(), manifest.encoder(), parts.tensors(), type);
             this.front = front(recipe, parts, encoder, type);
+            if (setting != Setting.POST && fresh(recipe, parts) && recipe.has("neck.start")) {
+                fitPatches(encoder);
+            }
             Tensor texts = texts(recipe, data, parts, encoder);
             List<Manifest.Label> list = recipe.has("labels")
                     ? EncoderStage.labels(Photos.resolve(data, recipe.word("labels")))
@@ -123,6 +133,46 @@ final class SurrogateStage implements Stage {
                     front,
                     loss,
                     grid);
+        }
+    }
+
+    /**
+     * Lets the neck's first layer begin as the linear map that brings latents closest to the encoder's embedded patches. Latents of little
+     * variance, which are most, need large weights there, and Adam is long in making them.
+     */
+    private void fitPatches(FrozenEncoder encoder) {
+        NoGradGuard guard = new NoGradGuard();
+        try (var _ = new PointerScope()) {
+            Tensor squares = null;
+            Tensor products = null;
+            for (int i = 0; i * batch < START_PHOTOS; i++) {
+                Tensor pixels = batches.get(i, batch, 16 * grid).tensor();
+                long[] qualities = new long[batch];
+                for (int k = 0; k < batch; k++) {
+                    qualities[k] = trainedQualities.get((i * batch + k) % trainedQualities.size());
+                }
+                Tensor latents = codec.run(pixels, Ops.of(qualities, batch), false, false)
+                        .yHat()
+                        .flatten(2, 3)
+                        .transpose(1, 2)
+                        .flatten(0, 1)
+                        .to(ScalarType.Double);
+                Tensor rows = Ops.cat(1, latents, torch.ones_like(latents.narrow(1, 0, 1)));
+                Tensor wanted = encoder.patches(pixels, grid).flatten(0, 1).to(ScalarType.Double);
+                Tensor square = torch.matmul(rows.t(), rows);
+                Tensor product = torch.matmul(rows.t(), wanted);
+                squares = squares == null ? square : squares.add(square);
+                products = products == null ? product : products.add(product);
+            }
+            // A thousandth of a row's mean square keeps latents that are nearly always 0 from large weights.
+            Tensor ridge = torch.diag(Ops.plus(Ops.scaled(torch.diag(squares), 1e-3), 1e-6));
+            Tensor solved = torch.linalg_solve(squares.add(ridge), products).to(Ops.F32);
+            long channels = solved.size(0) - 1;
+            parameters.set(
+                    "trans_latent_dim.weight", solved.narrow(0, 0, channels).t());
+            parameters.set("trans_latent_dim.bias", solved.select(0, channels));
+        } finally {
+            guard.close();
         }
     }
 
@@ -216,8 +266,38 @@ final class SurrogateStage implements Stage {
         }
         if (!fresh(recipe, parts)) {
             parts.neck().forEach(w::start);
+        } else if (recipe.has("neck.start")) {
+            encodersOwn(recipe, parts).forEach(w::start);
         }
         return w.build();
+    }
+
+    /** What a fresh neck stands for, of the encoder: embeddings, first norm, and the blocks right before the entry. */
+    private static Map<String, float[]> encodersOwn(Recipe recipe, ModelParts parts) {
+        int blocks = blocks(recipe, parts);
+        int entry = recipe.integer("neck.entry");
+        if (!recipe.word("neck.start").equals("encoder")) {
+            throw new UsageException(
+                    "recipe " + recipe.name() + ": neck.start is '" + recipe.word("neck.start") + "'; known: encoder");
+        }
+        if (entry < blocks) {
+            throw new UsageException("recipe " + recipe.name() + ": a neck of " + blocks
+                    + " blocks that starts as the encoder's does not fit before block " + entry);
+        }
+        Map<String, float[]> own = new LinkedHashMap<>();
+        parts.tensors().forEach((name, tensor) -> {
+            String plain = name.startsWith(VISUAL) ? name.substring(VISUAL.length()) : "";
+            for (int i = 0; i < blocks; i++) {
+                String block = NeckNetwork.BLOCK + (entry - blocks + i) + ".";
+                if (plain.startsWith(block)) {
+                    own.put(NeckNetwork.BLOCK + i + "." + plain.substring(block.length()), tensor.toFloats());
+                }
+            }
+            if (plain.startsWith("ln_pre.") || plain.endsWith("_embedding")) {
+                own.put(plain, tensor.toFloats());
+            }
+        });
+        return own;
     }
 
     /** Label embeddings of unit length: of a file, or the model's own. */

@@ -120,6 +120,23 @@ class SurrogateStageTest {
     }
 
     @Test
+    void aNeckThatStartsAsTheEncodersOwnBeginsNearer() throws IOException {
+        String fresh = START + "neck = fresh\nneck.entry = 1\nneck.heads = 2\nschedule = until 1: entry\n";
+        double random = train(SmallRun.surrogate("random", 1, fresh))
+                .getFirst()
+                .get("entry")
+                .asDouble();
+        double own = train(SmallRun.surrogate("own", 1, fresh + "neck.start = encoder\n"))
+                .getFirst()
+                .get("entry")
+                .asDouble();
+        assertTrue(own < 0.7 * random, "entry: " + own + ", from random values " + random);
+        for (String wrong : List.of("neck.start = codec\n", "neck.start = encoder\nneck.blocks = 2\n")) {
+            assertThrows(UsageException.class, () -> train(SmallRun.surrogate("wrong", 1, fresh + wrong)), wrong);
+        }
+    }
+
+    @Test
     void d2LowersRateAndErrorsOfPictureAndTokens() throws IOException {
         Recipe recipe = SmallRun.surrogate("d2", 40, START + """
                 setting = d2
