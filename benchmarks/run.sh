@@ -7,6 +7,7 @@
 #   benchmarks/run.sh kernels                    matrix kernel, attention and LayerNorm against the core's peak (text)
 #   benchmarks/run.sh server [--soak 600 ...]    the server: added latency, throughput, idle connections, soak; --parts chooses
 #   benchmarks/run.sh wrk [WRK OPTIONS]          the server under wrk, where that is installed (text)
+#   benchmarks/run.sh ablations [MINUTES] [DATA] necks that differ in one thing each (20 minutes each), two at a time; prints tables, appends nothing
 #
 # PYTHON names the Python that has torch (default python3).
 set -eu
@@ -58,8 +59,17 @@ server)
 wrk)
     exec benchmarks/server/wrk.sh "$@"
     ;;
+ablations)
+    minutes=${1:-20}
+    data=${2:-../shared/data}
+    out=target/benchmarks/ablations-$minutes
+    ./comneck train --ablations entry,rate --set "budget.minutes=$minutes" --data "$data" --out "$out" >/dev/null &
+    ./comneck train --ablations loss,schedule,depth --set "budget.minutes=$minutes" --data "$data" --out "$out" >/dev/null
+    wait
+    exec ./comneck train --ablations all --set "budget.minutes=$minutes" --data "$data" --out "$out"
+    ;;
 *)
-    echo "run.sh: no preset '$preset'; there are stages, rans, plans, kernels, server and wrk" >&2
+    echo "run.sh: no preset '$preset'; there are stages, rans, plans, kernels, server, wrk and ablations" >&2
     exit 64
     ;;
 esac

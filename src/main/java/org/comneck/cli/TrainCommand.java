@@ -8,6 +8,7 @@ import java.util.Locale;
 import java.util.Map;
 import java.util.concurrent.Callable;
 import org.comneck.UsageException;
+import org.comneck.train.Ablations;
 import org.comneck.train.Recipe;
 import org.comneck.train.RecipeKey;
 import org.comneck.train.Trainer;
@@ -73,6 +74,14 @@ final class TrainCommand implements Callable<Integer> {
             description = "Do not train: write the model file of the checkpoints, finished or not.")
     private Path export;
 
+    @Option(
+            names = "--ablations",
+            paramLabel = "GROUP,...",
+            split = ",",
+            description =
+                    "Train the necks of these groups of ablations (all: every one) that are not finished, then print their table; they vary the recipe ablation, or --recipe.")
+    private List<String> ablations = List.of();
+
     @Override
     public Integer call() {
         if (list || keys) {
@@ -83,6 +92,9 @@ final class TrainCommand implements Callable<Integer> {
             Trainer.plot(plot).forEach(Main.streams(spec).out()::println);
             return ExitStatus.OK;
         }
+        if (recipe == null && !ablations.isEmpty()) {
+            recipe = "ablation";
+        }
         require(recipe, "--recipe=NAME|FILE");
         require(data, "--data=DIR");
         require(out, "--out=FOLDER");
@@ -90,6 +102,12 @@ final class TrainCommand implements Callable<Integer> {
             throw new UsageException(data + " is no folder");
         }
         try (Lines lines = new Lines(System.err)) {
+            if (!ablations.isEmpty()) {
+                Ablations all = new Ablations(Recipe.load(recipe), settings, ablations, out);
+                all.run(data, lines);
+                Main.streams(spec).out().print(all.table());
+                return ExitStatus.OK;
+            }
             Recipe loaded = Recipe.load(recipe).with(settings);
             loaded.check();
             if (export != null) {

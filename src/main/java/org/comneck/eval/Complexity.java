@@ -4,6 +4,7 @@ import java.util.ArrayList;
 import java.util.Collections;
 import java.util.IdentityHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Set;
 import java.util.function.Consumer;
 import org.comneck.backend.Activation;
@@ -47,7 +48,47 @@ public final class Complexity {
         }
     }
 
+    private static final String SYNTHESIS = "synthesis g_s";
+    private static final String POST_PROCESSING = "post-processing U-Net";
+    private static final String NECK = "neck";
+
     private Complexity() {}
+
+    /**
+     * What the ways to the encoder add before it, in words.
+     *
+     * @param size side of the picture that was counted
+     * @return a sentence, or null when the model lacks neck or codec
+     */
+    static String comparison(List<Cost> costs, int size) {
+        long neck = macs(costs, NECK);
+        long decoding = macs(costs, SYNTHESIS);
+        long post = macs(costs, POST_PROCESSING);
+        if (neck == 0 || decoding == 0) {
+            return null;
+        }
+        String text = String.format(
+                Locale.ROOT,
+                "Before the encoder, the neck adds %.1f kMAC/pixel, decoding pixels %.1f (the neck is %.1f %% of that)",
+                Cost.perPixel(neck, size),
+                Cost.perPixel(decoding, size),
+                100.0 * neck / decoding);
+        return post == 0
+                ? text + "."
+                : text
+                        + String.format(
+                                Locale.ROOT,
+                                ", decoding and post-processing %.1f (%.1f %%).",
+                                Cost.perPixel(decoding + post, size),
+                                100.0 * neck / (decoding + post));
+    }
+
+    private static long macs(List<Cost> costs, String stage) {
+        return costs.stream()
+                .filter(cost -> cost.stage().equals(stage))
+                .mapToLong(Cost::macs)
+                .sum();
+    }
 
     /**
      * Counts a model's stages for square pictures.
@@ -66,17 +107,17 @@ public final class Complexity {
                     codec.analysis(run, image, gains(codec, run));
                 }));
                 out.add(count("entropy networks", run -> codec.decode(run, 1, cells, cells)));
-                out.add(count("synthesis g_s", run -> codec.synthesis(run, latents(codec, run, cells))));
+                out.add(count(SYNTHESIS, run -> codec.synthesis(run, latents(codec, run, cells))));
                 if (PostProcessing.isIn(model)) {
                     try (PostProcessing post = PostProcessing.load(backend, model, Precision.F32)) {
                         out.add(count(
-                                "post-processing U-Net",
+                                POST_PROCESSING,
                                 run -> post.record(run, run.input(ElementType.F32, 1, size, size, 3))));
                     }
                 }
                 if (model.manifest().neck() != null) {
                     try (Neck neck = Neck.load(backend, model, Precision.F32)) {
-                        out.add(count("neck", run -> neck.record(run, latents(codec, run, cells))));
+                        out.add(count(NECK, run -> neck.record(run, latents(codec, run, cells))));
                     }
                 }
             }

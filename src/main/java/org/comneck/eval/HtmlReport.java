@@ -426,6 +426,10 @@ final class HtmlReport {
                 out.append("</td></tr>");
             }
             out.append("</table></div>");
+            String comparison = Complexity.comparison(measured.costs(), measured.size());
+            if (comparison != null) {
+                line("%s", comparison);
+            }
         }
         if (!measured.times().isEmpty()) {
             out.append(

@@ -29,6 +29,7 @@ public final class MarkdownReport {
             out.append(figures(figures)).append('\n');
             out.append(atRates(outcome, model));
             out.append(savings(outcome.savings(model)));
+            out.append(costs(measured));
         });
         return out.toString();
     }
@@ -130,6 +131,26 @@ public final class MarkdownReport {
             out.append('\n');
         }
         return out.toString();
+    }
+
+    private static String costs(Outcome.Measured measured) {
+        StringBuilder out = new StringBuilder(
+                "| cost of a stage | parameters, M | kMAC/pixel | as published code does it | as this program does it |\n"
+                        + "| --- | --- | --- | --- | --- |\n");
+        for (Complexity.Cost cost : measured.costs()) {
+            out.append(String.format(
+                    Locale.ROOT,
+                    "| %s | %.2f | %.2f | %.2f | %.2f |%n",
+                    cost.stage(),
+                    cost.parameters() / 1e6,
+                    Complexity.Cost.perPixel(cost.macs(), measured.size()),
+                    Complexity.Cost.perPixel(cost.published(), measured.size()),
+                    Complexity.Cost.perPixel(cost.executed(), measured.size())));
+        }
+        String comparison = Complexity.comparison(measured.costs(), measured.size());
+        return out.append('\n')
+                .append(comparison == null ? "" : comparison + "\n\n")
+                .toString();
     }
 
     private static String savings(List<Outcome.Saving> savings) {

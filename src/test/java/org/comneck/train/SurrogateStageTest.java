@@ -192,6 +192,39 @@ class SurrogateStageTest {
     }
 
     @Test
+    void ablationsRunOnceAndMakeATable() {
+        List<String> notes = new ArrayList<>();
+        Trainer.Listener listener = new Trainer.Listener() {
+            @Override
+            public void note(String text) {
+                notes.add(text);
+            }
+        };
+        Recipe base = SmallRun.surrogate("base", 99, START + """
+                neck = fresh
+                neck.entry = 1
+                neck.heads = 2
+                schedule = until 1: tokens + class.relative + 0.1 entropy
+                """);
+        List<String> settings = List.of("budget.steps=2", "neck.heads=4");
+        Ablations ablations = new Ablations(base, settings, List.of("depth"), folder);
+        ablations.run(small.data(), listener);
+        List<String> rows = ablations.table().lines().toList();
+        assertEquals(2 + 4 + 1, rows.size(), rows.toString()); // and an empty line
+        assertTrue(rows.getFirst().startsWith("| depth | minutes | steps | photos | class token, quality 0 |"));
+        assertTrue(rows.get(5).matches("\\| neck.blocks = 3 \\| 0\\.\\d \\| 2 \\| 3 \\|.*"), rows.get(5));
+        ablations.run(small.data(), listener);
+        assertEquals(
+                4,
+                notes.stream()
+                        .filter(note -> note.contains("is finished already"))
+                        .count());
+        assertThrows(UsageException.class, () -> new Ablations(base, settings, List.of("depths"), folder));
+        assertEquals("", new Ablations(base, settings, List.of("loss"), folder).table());
+        new Ablations(Recipe.load("ablation"), List.of(), List.of("all"), folder); // every recipe is in order
+    }
+
+    @Test
     void stagesOfARunFolderGoOnInAJointOne() throws IOException {
         Trainer.run(SmallRun.codec(2, "0.01 0.04", ""), small.data(), folder, false, Trainer.Listener.NONE);
         Trainer.run(SmallRun.encoder(2, ""), small.data(), folder, false, Trainer.Listener.NONE);
