@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -414,6 +415,8 @@ const char *cudaGetErrorString(cudaError_t error) {
     case cudaErrorMemoryAllocation: return "out of memory";
     case cudaErrorInvalidConfiguration: return "invalid configuration argument";
     case cudaErrorLaunchFailure: return "unspecified launch failure";
+    case cudaErrorDevicesUnavailable: return "the device is busy or unavailable";
+    case cudaErrorIllegalAddress: return "an illegal memory access was encountered";
     default: return "invalid argument";
   }
 }
@@ -424,8 +427,82 @@ cudaError_t cudaGetLastError() {
   return error;
 }
 
+namespace {
+
+using emulation::Call;
+
+struct Fault {
+  int32_t call = -1;
+  int32_t after = 0;
+  cudaError_t error = cudaSuccess;
+  bool sticky = false;
+  bool struck = false;
+};
+std::mutex faults;
+Fault fault;
+int64_t counts[4] = {};
+
+// Counts a call, and says whether it has to fail.
+cudaError_t entered(Call call) {
+  const std::lock_guard<std::mutex> lock(faults);
+  counts[static_cast<int>(call)]++;
+  if (fault.error == cudaSuccess) return cudaSuccess;
+  if (!fault.struck) {
+    if (fault.call != static_cast<int32_t>(call) || fault.after-- > 0) return cudaSuccess;
+    fault.struck = true;
+  } else if (!fault.sticky) {
+    return cudaSuccess;
+  }
+  return emulation::last_error = fault.error;
+}
+
+}  // namespace
+
+void comneck_emulation_inject(int32_t call, int32_t after, int32_t error, int32_t sticky) {
+  const std::lock_guard<std::mutex> lock(faults);
+  fault = {call, after, static_cast<cudaError_t>(error), sticky != 0, false};
+}
+
+int64_t comneck_emulation_count(int32_t call) {
+  const std::lock_guard<std::mutex> lock(faults);
+  return call >= 0 && call < 4 ? counts[call] : -1;
+}
+
+using Work = std::function<cudaError_t()>;
+struct comneck_emulated_graph {
+  std::vector<Work> work;
+};
+struct comneck_emulated_executable {
+  std::vector<Work> work;
+};
+struct comneck_emulated_stream {
+  std::unique_ptr<comneck_emulated_graph> captured;  // while it is captured
+};
+struct comneck_emulated_event {
+  std::chrono::steady_clock::time_point at;
+};
+
+namespace {
+
+// Done now, or recorded.
+cudaError_t submit(cudaStream_t stream, Work work) {
+  if (stream == nullptr || stream->captured == nullptr) return work();
+  stream->captured->work.push_back(std::move(work));
+  return cudaSuccess;
+}
+
+}  // namespace
+
+namespace comneck::emulation {
+cudaError_t submit_kernel(cudaStream_t stream, dim3 grid, dim3 block, size_t shared_bytes, std::function<void()> kernel) {
+  if (const cudaError_t error = entered(Call::kLaunch); error != cudaSuccess) return error;
+  return submit(stream, [=] { return run(grid, block, shared_bytes, kernel); });
+}
+}  // namespace comneck::emulation
+
 // Fresh memory is filled, so that nothing depends on a device's being zero.
 cudaError_t cudaMalloc(void **memory, size_t bytes) {
+  if (const cudaError_t error = entered(Call::kAllocate); error != cudaSuccess) return error;
   *memory = std::aligned_alloc(256, std::max<size_t>(256, (bytes + 255) / 256 * 256));
   if (*memory == nullptr) return cudaErrorMemoryAllocation;
   std::memset(*memory, 0xA5, bytes);
@@ -441,18 +518,83 @@ cudaError_t cudaFree(void *memory) {
 }
 cudaError_t cudaMallocHost(void **memory, size_t bytes) { return cudaMalloc(memory, bytes); }
 cudaError_t cudaFreeHost(void *memory) { return cudaFree(memory); }
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
-  if (bytes > 0) std::memcpy(to, from, bytes);
-  return cudaSuccess;
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+  return submit(stream, [=] {
+    if (bytes > 0) std::memcpy(to, from, bytes);
+    return cudaSuccess;
+  });
 }
-cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t) {
-  if (bytes > 0) std::memset(memory, value, bytes);
-  return cudaSuccess;
+cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t stream) {
+  return submit(stream, [=] {
+    if (bytes > 0) std::memset(memory, value, bytes);
+    return cudaSuccess;
+  });
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (const cudaError_t error = entered(Call::kSynchronize); error != cudaSuccess) return error;
+  return stream != nullptr && stream->captured != nullptr ? cudaErrorStreamCaptureUnsupported : cudaSuccess;
+}
 cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorNoDevice; }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
-  *stream = nullptr;  // the one that there is
+  if (const cudaError_t error = entered(Call::kAllocate); error != cudaSuccess) return error;
+  *stream = new comneck_emulated_stream;
   return cudaSuccess;
 }
-cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  delete stream;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+  if (const cudaError_t error = entered(Call::kCapture); error != cudaSuccess) return error;
+  if (stream == nullptr || stream->captured != nullptr) return cudaErrorStreamCaptureUnsupported;
+  stream->captured = std::make_unique<comneck_emulated_graph>();
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
+  if (stream == nullptr || stream->captured == nullptr) return cudaErrorInvalidValue;
+  *graph = stream->captured.release();
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *executable, cudaGraph_t graph, unsigned long long) {
+  if (const cudaError_t error = entered(Call::kAllocate); error != cudaSuccess) return error;
+  *executable = new comneck_emulated_executable{graph->work};
+  return cudaSuccess;
+}
+cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  if (const cudaError_t error = entered(Call::kLaunch); error != cudaSuccess) return error;
+  for (const Work &work : executable->work) {
+    if (const cudaError_t error = submit(stream, work); error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  delete executable;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t *event) {
+  if (const cudaError_t error = entered(Call::kAllocate); error != cudaSuccess) return error;
+  *event = new comneck_emulated_event{};
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) { return cudaEventRecordWithFlags(event, stream, 0); }
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned) {
+  return submit(stream, [=] {
+    event->at = std::chrono::steady_clock::now();
+    return cudaSuccess;
+  });
+}
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEvent_t to) {
+  *milliseconds = std::chrono::duration<float, std::milli>(to->at - from->at).count();
+  return cudaSuccess;
+}

@@ -63,8 +63,26 @@ enum cudaError_t {
   cudaErrorMemoryAllocation = 2,
   cudaErrorInvalidConfiguration = 9,
   cudaErrorInsufficientDriver = 35,
+  cudaErrorDevicesUnavailable = 46,
+  cudaErrorInvalidDeviceFunction = 98,
   cudaErrorNoDevice = 100,
-  cudaErrorLaunchFailure = 719
+  cudaErrorInvalidDevice = 101,
+  cudaErrorNoKernelImageForDevice = 209,
+  cudaErrorECCUncorrectable = 214,
+  cudaErrorNvlinkUncorrectable = 220,
+  cudaErrorIllegalAddress = 700,
+  cudaErrorLaunchOutOfResources = 701,
+  cudaErrorLaunchTimeout = 702,
+  cudaErrorContextIsDestroyed = 709,
+  cudaErrorHardwareStackError = 714,
+  cudaErrorIllegalInstruction = 715,
+  cudaErrorMisalignedAddress = 716,
+  cudaErrorInvalidAddressSpace = 717,
+  cudaErrorInvalidPc = 718,
+  cudaErrorLaunchFailure = 719,
+  cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorStreamCaptureInvalidated = 901,
+  cudaErrorUnknown = 999
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 using cudaStream_t = struct comneck_emulated_stream *;
@@ -83,6 +101,26 @@ cudaError_t cudaSetDevice(int device);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+
+// Graphs: a stream that is captured records what is queued and does nothing; a launch of the graph does it, in the order of recording.
+enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal = 0, cudaStreamCaptureModeThreadLocal = 1, cudaStreamCaptureModeRelaxed = 2 };
+using cudaGraph_t = struct comneck_emulated_graph *;
+using cudaGraphExec_t = struct comneck_emulated_executable *;
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph);
+cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *executable, cudaGraph_t graph, unsigned long long flags);
+cudaError_t cudaGraphUpload(cudaGraphExec_t executable, cudaStream_t stream);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+
+using cudaEvent_t = struct comneck_emulated_event *;
+constexpr unsigned cudaEventRecordExternal = 1;
+cudaError_t cudaEventCreate(cudaEvent_t *event);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags);
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEvent_t to);
 
 template <class T>
 cudaError_t cudaMalloc(T **memory, size_t bytes) {
@@ -115,6 +153,16 @@ const char *take_report();
 
 cudaError_t run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &kernel);
 
+// What is counted and can be made to fail.
+enum class Call {
+  kAllocate,     // memory, streams, events, executable graphs
+  kLaunch,       // of a kernel, or of a graph
+  kSynchronize,
+  kCapture
+};
+// A kernel on a stream: runs, or is recorded where the stream is captured.
+cudaError_t submit_kernel(cudaStream_t stream, dim3 grid, dim3 block, size_t shared_bytes, std::function<void()> kernel);
+
 // Inside kernels.
 void *shared_object(const char *file, int line, size_t bytes);
 void *dynamic_shared();
@@ -140,6 +188,17 @@ T value_of(uint64_t bits) {
 }
 
 }  // namespace comneck::emulation
+
+extern "C" {
+/*
+ * For tests of what stands above the emulation, Java's too. call: 0 allocations, 1 launches, 2 synchronisations, 3 captures (emulation::Call).
+ * The call of this kind after `after` more of them fails with this CUDA error; where it is sticky, everything fails from then on, as on a
+ * device that is lost. error 0 takes all of that back.
+ */
+__attribute__((visibility("default"))) void comneck_emulation_inject(int32_t call, int32_t after, int32_t error, int32_t sticky);
+/* How many calls of a kind there were. */
+__attribute__((visibility("default"))) int64_t comneck_emulation_count(int32_t call);
+}
 
 // ------------------------------------------------------------------------------------------------------- barriers and warp operations
 
@@ -291,9 +350,9 @@ T __ldg(const T *memory) {
 namespace comneck::cuda {
 
 template <class... Parameters, class... Arguments>
-cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t,
+cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
                    const Arguments &...arguments) {
-  return emulation::run(grid, block, shared_bytes, [&] { kernel(static_cast<Parameters>(arguments)...); });
+  return emulation::submit_kernel(stream, grid, block, shared_bytes, [=] { kernel(static_cast<Parameters>(arguments)...); });
 }
 
 template <class... Parameters>

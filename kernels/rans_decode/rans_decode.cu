@@ -9,6 +9,7 @@
 
 #include "comneck.h"
 #include "grids.h"
+#include "rans_decode/block_crc32c.h"
 
 namespace comneck::cuda {
 
@@ -332,32 +333,6 @@ __global__ void __launch_bounds__(kThreads) decode_pass(RansDecodeCall call, int
 
 // ------------------------------------------------------------------------------------------------------------------------------- the end
 
-// Polynomials over GF(2) modulo CRC32C's, reflected: bit 31 is 1, bit 30 is x, ...
-constexpr uint32_t kPolynomial = 0x82F63B78u;
-constexpr uint32_t kOne = 0x80000000u;
-
-__device__ uint32_t multiply(uint32_t a, uint32_t b) {
-  uint32_t product = 0;
-  for (int i = 31; i >= 0; i--) {
-    if ((a >> i & 1u) != 0) product ^= b;
-    b = b >> 1 ^ ((b & 1u) != 0 ? kPolynomial : 0u);
-  }
-  return product;
-}
-
-// x^(8 bytes)
-__device__ uint32_t shift_by(int64_t bytes) {
-  uint32_t power = kOne;
-  uint32_t square = kOne >> 8;
-  for (; bytes > 0; bytes /= 2) {
-    if ((bytes & 1) != 0) power = multiply(power, square);
-    square = multiply(square, square);
-  }
-  return power;
-}
-
-// The symbols fall into one run for each thread, all of one length but the first ones, which are shorter or empty: the remainder of a
-// sequence is that of its first part times x^(8 * bytes of the rest), plus that of the rest, and zeros in front change nothing.
 __global__ void __launch_bounds__(kThreads) finish_images(RansImage *images, const uint8_t *bits, const int16_t *coded, int64_t coded_stride,
                                                           int64_t symbol_count) {
   COMNECK_SHARED(step, uint32_t[256]);
@@ -366,28 +341,8 @@ __global__ void __launch_bounds__(kThreads) finish_images(RansImage *images, con
   const int32_t t = static_cast<int32_t>(threadIdx.x);
   RansImage *image = images + blockIdx.x;
   const int16_t *symbols = coded + int64_t{blockIdx.x} * coded_stride;
-
-  uint32_t byte = static_cast<uint32_t>(t);
-  for (int i = 0; i < 8; i++) byte = byte >> 1 ^ ((byte & 1u) != 0 ? kPolynomial : 0u);
-  step[t] = byte;
   if (t == 0) wrong[0] = INT32_MAX;
-  __syncthreads();
-
-  const int64_t run = (symbol_count + kThreads - 1) / kThreads;
-  const int64_t to = symbol_count - (kThreads - 1 - t) * run;
-  uint32_t crc = 0;
-  for (int64_t i = max(int64_t{0}, to - run); i < to; i++) {
-    const uint32_t symbol = static_cast<uint16_t>(symbols[i]);
-    crc = crc >> 8 ^ step[(crc ^ symbol) & 0xFFu];
-    crc = crc >> 8 ^ step[(crc ^ symbol >> 8) & 0xFFu];
-  }
-  part[t] = crc;
-  uint32_t power = shift_by(2 * run);
-  for (int32_t width = 1; width < kThreads; width *= 2) {
-    __syncthreads();
-    if (t % (2 * width) == 0) part[t] = multiply(part[t], power) ^ part[t + width];
-    power = multiply(power, power);
-  }
+  const uint32_t checksum = block_crc32c<kThreads>(symbol_count, [&](int64_t i) { return symbols[i]; }, step, part);
 
   if (image->error == RansError::kNone && t < image->substreams * kLanes) {
     const int32_t s = t / kLanes;
@@ -397,7 +352,7 @@ __global__ void __launch_bounds__(kThreads) finish_images(RansImage *images, con
   }
   __syncthreads();
   if (t == 0) {
-    image->checksum = ~(multiply(~0u, shift_by(2 * symbol_count)) ^ part[0]);
+    image->checksum = checksum;
     if (image->error == RansError::kNone) {
       const int64_t left = image->bit_end - image->bit;
       if (wrong[0] != INT32_MAX) {

@@ -25,27 +25,8 @@ const RansTables &gaussian() {
   return tables;
 }
 
-// Tables as of a factorized prior: one a channel, of very different shapes, too large together for shared memory.
 const RansTables &factorized() {
-  static const RansTables tables = [] {
-    constexpr int32_t kTables = 160;
-    std::vector<int32_t> shift(kTables), first(kTables), count(kTables), frequency(kTables * 256);
-    for (int32_t t = 0; t < kTables; t++) {
-      shift[static_cast<size_t>(t)] = t % 9 == 8 ? 3 : 0;
-      count[static_cast<size_t>(t)] = 1 + t * 37 % 255;
-      first[static_cast<size_t>(t)] = -(count[static_cast<size_t>(t)] / 2) - (t % 31 == 30 ? 4000 : 0);
-      int32_t left = kSlots - count[static_cast<size_t>(t)] - 1;
-      for (int32_t q = 0; q <= count[static_cast<size_t>(t)]; q++) {
-        const int32_t more = q == count[static_cast<size_t>(t)] ? left : left / 3;
-        frequency[static_cast<size_t>(t * 256 + (q * 7) % (count[static_cast<size_t>(t)] + 1))] += more;
-        left -= more;
-      }
-      for (int32_t q = 0; q <= count[static_cast<size_t>(t)]; q++) frequency[static_cast<size_t>(t * 256 + q)] += 1;
-    }
-    RansTables packed;
-    CHECK_EQ(pack_tables(kTables, shift.data(), first.data(), count.data(), frequency.data(), &packed), COMNECK_OK);
-    return packed;
-  }();
+  static const RansTables tables = channel_tables();
   return tables;
 }
 

@@ -1,17 +1,45 @@
 #include "runtime/plan.h"
 
-#include <chrono>
 #include <cstring>
 
 #include "comneck_cuda.h"
 
 namespace comneck::cuda {
 
+namespace {
+
+int32_t status_of(cudaError_t error) {
+  switch (error) {
+    case cudaErrorMemoryAllocation: return COMNECK_OUT_OF_MEMORY;
+    case cudaErrorInvalidDeviceFunction:
+    case cudaErrorNoKernelImageForDevice:
+    case cudaErrorInvalidConfiguration:
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchOutOfResources:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorLaunchFailure: return COMNECK_LAUNCH_FAILED;
+    case cudaErrorDevicesUnavailable:
+    case cudaErrorNoDevice:
+    case cudaErrorInvalidDevice:
+    case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable:
+    case cudaErrorContextIsDestroyed:
+    case cudaErrorHardwareStackError:
+    case cudaErrorUnknown: return COMNECK_DEVICE_LOST;
+    default: return COMNECK_INTERNAL;
+  }
+}
+
+}  // namespace
+
 int32_t check_cuda(cudaError_t error, const char *doing) {
   if (error == cudaSuccess) return COMNECK_OK;
   (void)cudaGetLastError();  // it is reported here and now
-  const int32_t status = error == cudaErrorMemoryAllocation ? COMNECK_OUT_OF_MEMORY : COMNECK_INTERNAL;
-  return fail(status, "%s: %s (CUDA error %d)", doing, cudaGetErrorString(error), static_cast<int>(error));
+  return fail(status_of(error), "%s: %s (CUDA error %d)", doing, cudaGetErrorString(error), static_cast<int>(error));
 }
 
 int32_t Allocation::allocate(int64_t bytes) {
@@ -43,10 +71,6 @@ constexpr int64_t kAlignment = 256;  // of every part of device memory
 
 int64_t aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
-int64_t now_nanos() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
 }  // namespace
 }  // namespace comneck::cuda
 
@@ -59,6 +83,8 @@ using namespace comneck::cuda;
   } while (0)
 
 comneck_plan::~comneck_plan() {
+  drop_graph();
+  for (cudaEvent_t event : boundaries) (void)cudaEventDestroy(event);
   if (stream != nullptr) (void)cudaStreamDestroy(stream);
 }
 
@@ -106,7 +132,14 @@ int32_t comneck_plan::seal(int64_t memory_bytes) {
   COMNECK_TRY(check_cuda(cudaStreamSynchronize(stream), "preparing a run"));
   constants.clear();
   constants.shrink_to_fit();
+  if (nanos.empty()) nanos.push_back(0);
+  for (size_t i = 0; i <= nanos.size(); i++) {
+    cudaEvent_t event = nullptr;
+    COMNECK_TRY(check_cuda(cudaEventCreate(&event), "making an event"));
+    boundaries.push_back(event);
+  }
   sealed = true;
+  if (payloads.empty() || finishes) capture();
   return COMNECK_OK;
 }
 
@@ -119,19 +152,84 @@ int32_t comneck_plan::room_for_payloads() {
   // Words and bits take at most what the payload takes, each. At the start: a bit for each symbol.
   const bool fits = payload_memory.bytes() > 0 && words_offset + bytes <= bits_offset && bits_offset + bytes <= payload_memory.bytes();
   if (fits) return COMNECK_OK;
+  drop_graph();  // it has the old addresses
   const int64_t room = aligned(std::max(bytes + bytes / 2, static_cast<int64_t>(payloads.size()) * (symbols / 8 + 4096)));
   words_offset = head;
   bits_offset = head + room;
   COMNECK_TRY(payload_memory.allocate(head + 2 * room));
-  return payload_staging.allocate(head + 2 * room);
+  COMNECK_TRY(payload_staging.allocate(head + 2 * room));
+  if (sealed) capture();
+  return COMNECK_OK;
+}
+
+void comneck_plan::drop_graph() {
+  if (graph != nullptr) (void)cudaGraphExecDestroy(graph);
+  graph = nullptr;
+}
+
+void comneck_plan::capture() {
+  captures_left--;
+  // Relaxed: what a first launch allocates for itself is allowed.
+  if (cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed) == cudaSuccess) {
+    const int32_t status = queue_steps(true);
+    cudaGraph_t captured = nullptr;
+    const bool ended = cudaStreamEndCapture(stream, &captured) == cudaSuccess && captured != nullptr;
+    if (status == COMNECK_OK && ended && cudaGraphInstantiateWithFlags(&graph, captured, 0) != cudaSuccess) graph = nullptr;
+    if (graph != nullptr && cudaGraphUpload(graph, stream) != cudaSuccess) drop_graph();
+    if (captured != nullptr) (void)cudaGraphDestroy(captured);
+  }
+  (void)cudaGetLastError();  // the steps, queued one by one, will say what is wrong, if it is more than capturing
+}
+
+int32_t comneck_plan::mark(size_t boundary, bool captured) {
+  return check_cuda(captured ? cudaEventRecordWithFlags(boundaries[boundary], stream, cudaEventRecordExternal)
+                             : cudaEventRecord(boundaries[boundary], stream),
+                    "marking a stage");
+}
+
+int32_t comneck_plan::queue_steps(bool captured) {
+  for (const Port &port : ports) {
+    if ((port.direction & COMNECK_INPUT) == 0) continue;
+    COMNECK_TRY(check_cuda(cudaMemcpyAsync(memory.data() + port.offset, port_staging.data() + port.host, static_cast<size_t>(port.bytes),
+                                           cudaMemcpyHostToDevice, stream),
+                           "uploading inputs"));
+  }
+  const Queue queue{memory.data(),
+                    constant_memory.data(),
+                    reinterpret_cast<RansImage *>(payload_memory.data()),
+                    reinterpret_cast<const uint16_t *>(payload_memory.data() + words_offset),
+                    reinterpret_cast<const uint8_t *>(payload_memory.data() + bits_offset),
+                    reinterpret_cast<int16_t *>(coded.data()),
+                    reinterpret_cast<uint8_t *>(indices.data()),
+                    symbols,
+                    context->info.multiprocessors,
+                    stream};
+  size_t stage = 0;
+  for (const Entry &entry : steps) {
+    while (stage < static_cast<size_t>(entry.stage)) COMNECK_TRY(mark(++stage, captured));
+    COMNECK_TRY(check_cuda(entry.step(queue), "queueing a step"));
+  }
+  for (const Port &port : ports) {
+    if ((port.direction & COMNECK_OUTPUT) == 0) continue;
+    COMNECK_TRY(check_cuda(cudaMemcpyAsync(port_staging.data() + port.host, memory.data() + port.offset, static_cast<size_t>(port.bytes),
+                                           cudaMemcpyDeviceToHost, stream),
+                           "downloading outputs"));
+  }
+  if (!payloads.empty()) {
+    COMNECK_TRY(check_cuda(cudaMemcpyAsync(payload_staging.data(), payload_memory.data(), payloads.size() * sizeof(RansImage),
+                                           cudaMemcpyDeviceToHost, stream),
+                           "downloading verdicts"));
+  }
+  while (stage < nanos.size()) COMNECK_TRY(mark(++stage, captured));
+  return COMNECK_OK;
 }
 
 int32_t comneck_plan::execute() {
   if (!sealed) return fail(COMNECK_MISUSE, "the plan is not sealed");
   if (!payloads.empty() && !finishes) return fail(COMNECK_MISUSE, "payloads are begun but not finished");
   COMNECK_TRY(check_cuda(cudaSetDevice(context->device), "choosing the device"));
-  const int64_t start = now_nanos();
   COMNECK_TRY(room_for_payloads());
+  COMNECK_TRY(mark(0, false));
   auto *images = reinterpret_cast<RansImage *>(payload_staging.data());
   int64_t words = 0;
   int64_t bits = 0;
@@ -158,40 +256,17 @@ int32_t comneck_plan::execute() {
   COMNECK_TRY(upload(0, image_bytes));
   COMNECK_TRY(upload(words_offset, 2 * words));
   COMNECK_TRY(upload(bits_offset, bits));
-  for (const Port &port : ports) {
-    if ((port.direction & COMNECK_INPUT) == 0) continue;
-    COMNECK_TRY(check_cuda(cudaMemcpyAsync(memory.data() + port.offset, port_staging.data() + port.host, static_cast<size_t>(port.bytes),
-                                           cudaMemcpyHostToDevice, stream),
-                           "uploading inputs"));
-  }
-
-  const Queue queue{memory.data(),
-                    constant_memory.data(),
-                    reinterpret_cast<RansImage *>(payload_memory.data()),
-                    reinterpret_cast<const uint16_t *>(payload_memory.data() + words_offset),
-                    reinterpret_cast<const uint8_t *>(payload_memory.data() + bits_offset),
-                    reinterpret_cast<int16_t *>(coded.data()),
-                    reinterpret_cast<uint8_t *>(indices.data()),
-                    symbols,
-                    context->info.multiprocessors,
-                    stream};
-  for (int64_t &stage : nanos) stage = 0;
-  for (const Entry &entry : steps) COMNECK_TRY(check_cuda(entry.step(queue), "queueing a step"));
-
-  for (const Port &port : ports) {
-    if ((port.direction & COMNECK_OUTPUT) == 0) continue;
-    COMNECK_TRY(check_cuda(cudaMemcpyAsync(port_staging.data() + port.host, memory.data() + port.offset, static_cast<size_t>(port.bytes),
-                                           cudaMemcpyDeviceToHost, stream),
-                           "downloading outputs"));
-  }
-  if (!payloads.empty()) {
-    COMNECK_TRY(check_cuda(cudaMemcpyAsync(payload_staging.data(), payload_memory.data(), static_cast<size_t>(image_bytes),
-                                           cudaMemcpyDeviceToHost, stream),
-                           "downloading verdicts"));
-  }
+  COMNECK_TRY(graph != nullptr ? check_cuda(cudaGraphLaunch(graph, stream), "launching a run") : queue_steps(false));
   COMNECK_TRY(check_cuda(cudaStreamSynchronize(stream), "executing a run"));
   for (size_t n = 0; n < payloads.size(); n++) describe(images[n], payloads[n].sections, payloads[n].checksum, &payloads[n].damage);
-  // The device is not stopped to time a stage: the first one has it all.
-  if (!nanos.empty()) nanos[0] = now_nanos() - start;
+  for (size_t stage = 0; stage < nanos.size(); stage++) {
+    float milliseconds = 0;
+    if (cudaEventElapsedTime(&milliseconds, boundaries[stage], boundaries[stage + 1]) != cudaSuccess) {
+      (void)cudaGetLastError();  // a time is not worth a failed run
+      milliseconds = 0;
+    }
+    nanos[stage] = static_cast<int64_t>(static_cast<double>(milliseconds) * 1e6);
+  }
+  if (graph == nullptr && captures_left > 0) capture();
   return COMNECK_OK;
 }

@@ -3,8 +3,8 @@
 // Memory of a plan, all allocated when it is sealed, nothing afterwards (but for a payload larger than any before):
 //   device: buffers (the caller's layout) | constants of the steps | symbols in coding order, scale indices | payloads
 //   pinned: ports | payloads
-// An execution queues on the plan's own stream: ports that the host wrote and the payloads up, the steps, ports that the host reads and the
-// images' verdicts down; then waits once.
+// An execution queues on the plan's own stream: the payloads up; ports that the host wrote up, the steps, ports that the host reads and the
+// images' verdicts down; then waits once. All but the payloads, whose lengths differ, is one graph, captured when the plan is sealed.
 #ifndef COMNECK_KERNELS_PLAN_H
 #define COMNECK_KERNELS_PLAN_H
 
@@ -116,6 +116,12 @@ struct comneck_plan {
   int32_t seal(int64_t memory_bytes);
   int32_t execute();
   int32_t room_for_payloads();
+  // Ports up, steps, ports and verdicts down. captured: into a graph.
+  int32_t queue_steps(bool captured);
+  int32_t mark(size_t boundary, bool captured);
+  // Captures the steps; without success they are queued one by one.
+  void capture();
+  void drop_graph();
 
   comneck_context *const context;
   std::vector<Entry> steps;
@@ -129,7 +135,10 @@ struct comneck_plan {
   int64_t reach = 0;
   bool sealed = false;
   bool finishes = false;
+  int captures_left = 2;  // when sealing, and once more after an execution that had to do without
 
+  cudaGraphExec_t graph = nullptr;
+  std::vector<cudaEvent_t> boundaries;  // of the stages: one more than there are
   cudaStream_t stream = nullptr;
   comneck::cuda::Allocation memory{comneck::cuda::Allocation::Kind::kDevice};
   comneck::cuda::Allocation constant_memory{comneck::cuda::Allocation::Kind::kDevice};

@@ -54,6 +54,28 @@ inline RansTables gaussian_tables() {
   return tables;
 }
 
+// Tables as of a factorized prior: one a channel, of very different shapes, too large together for a GPU's shared memory.
+inline RansTables channel_tables() {
+  constexpr int32_t kTables = 160;
+  std::vector<int32_t> shift(kTables), first(kTables), count(kTables), frequency(kTables * 256);
+  for (int32_t t = 0; t < kTables; t++) {
+    const auto at = static_cast<size_t>(t);
+    shift[at] = t % 9 == 8 ? 3 : 0;
+    count[at] = 1 + t * 37 % 255;
+    first[at] = -(count[at] / 2) - (t % 31 == 30 ? 4000 : 0);
+    int32_t left = 4096 - count[at] - 1;
+    for (int32_t q = 0; q <= count[at]; q++) {
+      const int32_t more = q == count[at] ? left : left / 3;
+      frequency[static_cast<size_t>(t * 256 + (q * 7) % (count[at] + 1))] += more;
+      left -= more;
+    }
+    for (int32_t q = 0; q <= count[at]; q++) frequency[static_cast<size_t>(t * 256 + q)] += 1;
+  }
+  RansTables packed;
+  CHECK_EQ(pack_tables(kTables, shift.data(), first.data(), count.data(), frequency.data(), &packed), COMNECK_OK);
+  return packed;
+}
+
 struct Symbols {
   std::vector<uint8_t> indices;
   std::vector<int16_t> values;

@@ -1,4 +1,4 @@
-// The C functions of coding tables, of the rANS encoder and decoder.
+// The C functions of coding tables and of the rANS decoder.
 #include "entropy/api.h"
 
 #include <algorithm>
@@ -21,6 +21,30 @@ int32_t check_indices(const RansTables &tables, const uint8_t *indices, int64_t 
 
 }  // namespace
 
+namespace comneck {
+
+int32_t check_passes(const comneck_rans_pass *passes, int64_t passes_bytes, int32_t substreams, std::vector<RansPass> *checked) {
+  constexpr int64_t kPassBytes = sizeof(comneck_rans_pass);
+  if (passes_bytes < 0 || passes_bytes % kPassBytes != 0 || (passes == nullptr && passes_bytes > 0)) {
+    return fail(COMNECK_MISUSE, "%lld bytes are no list of passes", static_cast<long long>(passes_bytes));
+  }
+  if (substreams < 0 || substreams > kMaxSubstreams) return fail(COMNECK_MISUSE, "%d substreams, not 1 to %d", substreams, kMaxSubstreams);
+  checked->clear();
+  for (int64_t p = 0; p < passes_bytes / kPassBytes; p++) {
+    const comneck_rans_pass &pass = passes[p];
+    if (pass.tables == nullptr || pass.count < 0 || pass.indices_bytes < pass.count || pass.values_bytes / 2 < pass.count ||
+        (pass.count > 0 && (pass.indices == nullptr || pass.values == nullptr))) {
+      return fail(COMNECK_MISUSE, "pass %lld of %lld symbols is shorter than that", static_cast<long long>(p),
+                  static_cast<long long>(pass.count));
+    }
+    COMNECK_CHECK(check_indices(pass.tables->packed, pass.indices, pass.count));
+    checked->push_back({&pass.tables->packed, pass.indices, pass.values, pass.count});
+  }
+  return COMNECK_OK;
+}
+
+}  // namespace comneck
+
 int32_t comneck_tables_create(int32_t tables, const int32_t *shift, int64_t shift_bytes, const int32_t *first, int64_t first_bytes,
                               const int32_t *count, int64_t count_bytes, const int32_t *frequency, int64_t frequency_bytes,
                               comneck_tables **out) {
@@ -38,44 +62,6 @@ int32_t comneck_tables_create(int32_t tables, const int32_t *shift, int64_t shif
 }
 
 void comneck_tables_destroy(comneck_tables *tables) { delete tables; }
-
-int32_t comneck_rans_encoder_create(comneck_rans_encoder **encoder) {
-  return guarded([&]() -> int32_t {
-    if (encoder == nullptr) return fail(COMNECK_MISUSE, "no place for the encoder");
-    *encoder = new comneck_rans_encoder();
-    return COMNECK_OK;
-  });
-}
-
-int32_t comneck_rans_encode(comneck_rans_encoder *encoder, const comneck_rans_pass *passes, int64_t passes_bytes,
-                            int32_t substreams, const void **payload, int64_t *payload_bytes, int32_t *symbol_checksum) {
-  return guarded([&]() -> int32_t {
-    constexpr int64_t kPassBytes = sizeof(comneck_rans_pass);
-    if (encoder == nullptr || payload == nullptr || payload_bytes == nullptr || symbol_checksum == nullptr || passes_bytes < 0 ||
-        passes_bytes % kPassBytes != 0 || (passes == nullptr && passes_bytes > 0)) {
-      return fail(COMNECK_MISUSE, "an encoder's call without its parts");
-    }
-    if (substreams < 0 || substreams > kMaxSubstreams) return fail(COMNECK_MISUSE, "%d substreams, not 1 to %d", substreams, kMaxSubstreams);
-    encoder->passes.clear();
-    for (int64_t p = 0; p < passes_bytes / kPassBytes; p++) {
-      const comneck_rans_pass &pass = passes[p];
-      if (pass.tables == nullptr || pass.count < 0 || pass.indices_bytes < pass.count || pass.values_bytes / 2 < pass.count ||
-          (pass.count > 0 && (pass.indices == nullptr || pass.values == nullptr))) {
-        return fail(COMNECK_MISUSE, "pass %lld of %lld symbols is shorter than that", static_cast<long long>(p),
-                    static_cast<long long>(pass.count));
-      }
-      COMNECK_CHECK(check_indices(pass.tables->packed, pass.indices, pass.count));
-      encoder->passes.push_back({&pass.tables->packed, pass.indices, pass.values, pass.count});
-    }
-    encoder->encoder.encode(encoder->passes.data(), static_cast<int32_t>(encoder->passes.size()), substreams);
-    *payload = encoder->encoder.payload().data();
-    *payload_bytes = static_cast<int64_t>(encoder->encoder.payload().size());
-    *symbol_checksum = static_cast<int32_t>(encoder->encoder.symbol_checksum());
-    return COMNECK_OK;
-  });
-}
-
-void comneck_rans_encoder_destroy(comneck_rans_encoder *encoder) { delete encoder; }
 
 int32_t comneck_rans_start(comneck_rans_decoder *decoder, const void *payload, int64_t payload_bytes) {
   return guarded([&]() -> int32_t {

@@ -1,4 +1,4 @@
-// What stands behind the C handles of coding tables, encoders and decoders.
+// What stands behind the C handles of coding tables and decoders.
 #ifndef COMNECK_ENTROPY_API_H
 #define COMNECK_ENTROPY_API_H
 
@@ -15,11 +15,6 @@ struct comneck_tables {
   comneck::RansTables packed;
 };
 
-struct comneck_rans_encoder {
-  comneck::RansEncoder encoder;
-  std::vector<comneck::RansPass> passes;
-};
-
 struct comneck_rans_decoder {
   explicit comneck_rans_decoder(int32_t isa) : decoder(isa) {}
   comneck::RansDecoder decoder;
@@ -31,6 +26,9 @@ struct comneck_rans_decoder {
   } while (0)
 
 namespace comneck {
+
+// Checks an encoder's passes: every index has a table, nothing is shorter than its count.
+int32_t check_passes(const comneck_rans_pass *passes, int64_t passes_bytes, int32_t substreams, std::vector<RansPass> *checked);
 
 inline int32_t copy_damage(const char *message, int64_t at, char *text, int64_t text_bytes, int64_t *offset) {
   if (text == nullptr || text_bytes < 1 || offset == nullptr) return fail(COMNECK_MISUSE, "no room for what is damaged");

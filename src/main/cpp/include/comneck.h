@@ -27,7 +27,7 @@ extern "C" {
 #define COMNECK_API __attribute__((visibility("default")))
 
 /* Raised with every change of this header; Java refuses to load another one. */
-#define COMNECK_ABI_VERSION 4
+#define COMNECK_ABI_VERSION 5
 
 /* Status values. */
 enum {
@@ -36,7 +36,9 @@ enum {
   COMNECK_DAMAGED = 2,       /* bytes from outside are not what they claim to be */
   COMNECK_OUT_OF_MEMORY = 3, /* an allocation failed */
   COMNECK_UNSUPPORTED = 4,   /* this machine cannot do it */
-  COMNECK_INTERNAL = 5       /* a bug of ours */
+  COMNECK_INTERNAL = 5,      /* a bug of ours */
+  COMNECK_LAUNCH_FAILED = 6, /* a GPU refused or aborted a kernel; its context cannot be used any more */
+  COMNECK_DEVICE_LOST = 7    /* a GPU does not answer any more */
 };
 
 /* Element types, little-endian. */
@@ -290,7 +292,8 @@ COMNECK_API int32_t comneck_tables_create(int32_t tables, const int32_t *shift, 
 
 COMNECK_API void comneck_tables_destroy(comneck_tables *tables);
 
-COMNECK_API int32_t comneck_rans_encoder_create(comneck_rans_encoder **encoder);
+/* The context must outlive the encoder. */
+COMNECK_API int32_t comneck_rans_encoder_create(const comneck_context *context, comneck_rans_encoder **encoder);
 
 /*
  * Encodes all passes of one image, in decoding order. substreams: 1 to 32, or 0 for one in about 2 KiB. *payload

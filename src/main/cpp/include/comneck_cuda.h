@@ -7,7 +7,9 @@
  *   - a plan's memory is the device's: comneck_plan_seal gives NULL, the host writes and reads pinned memory of its ports, which is copied
  *     before and after an execution;
  *   - layers of precision BF16 round inputs and weights to bf16 and then compute in F32;
- *   - comneck_rans_encode and the decoder without a plan run on the processor.
+ *   - a sealed plan is captured into a CUDA graph, which an execution launches; where capturing fails the steps are queued one by one;
+ *   - COMNECK_OUT_OF_MEMORY is the device's or pinned memory, and COMNECK_LAUNCH_FAILED and COMNECK_DEVICE_LOST can come from any call;
+ *   - the decoder without a plan runs on the processor.
  * The same sources compiled for the emulation give a library that does all this on the processor, for tests.
  */
 #ifndef COMNECK_CUDA_H

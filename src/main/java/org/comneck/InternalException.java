@@ -1,7 +1,7 @@
 package org.comneck;
 
 /** A bug of ours, or a machine that does not keep its promises (a native allocation that failed, say). Please report it. */
-public final class InternalException extends ComneckException {
+public sealed class InternalException extends ComneckException permits DeviceException {
     private static final long serialVersionUID = 1L;
 
     public InternalException(String message) {

@@ -39,7 +39,7 @@ record CodingFunctions(
                                 JAVA_INT, JAVA_INT, ADDRESS, JAVA_LONG, ADDRESS, JAVA_LONG, ADDRESS, JAVA_LONG, ADDRESS,
                                 JAVA_LONG, ADDRESS)),
                 find.apply("comneck_tables_destroy", destroy),
-                find.apply("comneck_rans_encoder_create", FunctionDescriptor.of(JAVA_INT, ADDRESS)),
+                find.apply("comneck_rans_encoder_create", FunctionDescriptor.of(JAVA_INT, ADDRESS, ADDRESS)),
                 find.apply(
                         "comneck_rans_encode",
                         FunctionDescriptor.of(

@@ -22,19 +22,22 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import org.comneck.DamagedDataException;
+import org.comneck.DeviceException;
 import org.comneck.InternalException;
 
 /**
  * The functions of comneck.h in one loaded library: libcomneck or libcomneck_cuda, which implement the same manual.
  */
 public final class ComneckLibrary {
-    static final int ABI_VERSION = 4;
+    static final int ABI_VERSION = 5;
 
     static final int OK = 0;
     static final int MISUSE = 1;
     static final int DAMAGED = 2;
     static final int OUT_OF_MEMORY = 3;
     static final int UNSUPPORTED = 4;
+    static final int LAUNCH_FAILED = 6;
+    static final int DEVICE_LOST = 7;
 
     /** {@code comneck_view}. */
     static final MemoryLayout VIEW = MemoryLayout.structLayout(
@@ -104,10 +107,12 @@ public final class ComneckLibrary {
 
     private final SymbolLookup lookup;
     private final String name;
+    private final boolean ofDevice;
 
     private ComneckLibrary(String name, SymbolLookup lookup) throws Throwable {
         this.name = name;
         this.lookup = lookup;
+        this.ofDevice = lookup.find("comneck_cuda_probe").isPresent();
         this.functions = bind(lookup);
     }
 
@@ -148,10 +153,18 @@ public final class ComneckLibrary {
         return switch (status) {
             case MISUSE -> new IllegalArgumentException(message);
             case DAMAGED -> new DamagedDataException(message);
-            case OUT_OF_MEMORY -> new InternalException("native memory: " + message);
+            case OUT_OF_MEMORY -> outOfMemory(message);
+            case LAUNCH_FAILED -> new DeviceException(DeviceException.Cause.LAUNCH_FAILED, name + ": " + message);
+            case DEVICE_LOST -> new DeviceException(DeviceException.Cause.LOST, name + ": " + message);
             case UNSUPPORTED -> new UnsupportedOperationException(message);
             default -> new InternalException(name + ": " + message);
         };
+    }
+
+    private InternalException outOfMemory(String message) {
+        return ofDevice
+                ? new DeviceException(DeviceException.Cause.OUT_OF_MEMORY, name + ": " + message)
+                : new InternalException("native memory: " + message);
     }
 
     /** A throwable out of a downcall is never data: the call itself was made wrongly. */

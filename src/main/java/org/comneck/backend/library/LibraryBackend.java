@@ -136,7 +136,7 @@ public abstract class LibraryBackend implements Backend {
 
     @Override
     public RansEncoder ransEncoder() {
-        return new NativeRansEncoder(library);
+        return new NativeRansEncoder(this);
     }
 
     @Override

@@ -25,15 +25,17 @@ final class NativeRansEncoder implements RansEncoder {
 
     private static final Cleaner CLEANER = Cleaner.create();
 
+    private final LibraryBackend backend;
     private final ComneckLibrary library;
     private final NativeHandle handle;
 
-    NativeRansEncoder(ComneckLibrary library) {
-        this.library = library;
+    NativeRansEncoder(LibraryBackend backend) {
+        this.backend = backend;
+        this.library = backend.library();
         CodingFunctions functions = library.functions.coding();
         try (Arena arena = Arena.ofConfined()) {
             MemorySegment out = arena.allocate(ADDRESS);
-            library.check((int) functions.encoderCreate().invokeExact(out));
+            library.check((int) functions.encoderCreate().invokeExact(backend.address(), out));
             NativeHandle made = new NativeHandle("encoder", out.get(ADDRESS, 0), functions.encoderDestroy());
             CLEANER.register(this, made::close);
             handle = made;
@@ -68,6 +70,7 @@ final class NativeRansEncoder implements RansEncoder {
                 at.set(JAVA_LONG, 32, values.byteSize());
                 at.set(JAVA_LONG, 40, pass.count());
             }
+            backend.address(); // a closed backend throws here
             MemorySegment payload = arena.allocate(ADDRESS);
             MemorySegment bytes = arena.allocate(JAVA_LONG);
             MemorySegment checksum = arena.allocate(JAVA_INT);
