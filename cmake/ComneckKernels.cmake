@@ -1,6 +1,7 @@
 # The CUDA kernels, twice: for the emulation (always, its tests are CTests) and, where nvcc is installed, for devices.
 #
 #   kernels/<operation>/*.cu          part of both
+#   kernels/runtime/plan_test.cpp     whole plans, both libraries in one program
 #   kernels/<operation>/*_test.cu     one CTest each on the emulation; one program each for a device with COMNECK_DEVICE_TESTS
 #   kernels/emulation/emulation.cpp   the emulation
 #   kernels/runtime/*.cu              the C functions over the kernels: libcomneck_cuda, and libcomneck_cuda_emulated for the tests
@@ -12,6 +13,8 @@ file(GLOB comneck_kernel_tests CONFIGURE_DEPENDS kernels/*/*_test.cu)
 file(GLOB comneck_kernels CONFIGURE_DEPENDS kernels/*/*.cu)
 file(GLOB comneck_runtime CONFIGURE_DEPENDS kernels/runtime/*.cu)
 list(REMOVE_ITEM comneck_kernels ${comneck_kernel_tests} ${comneck_runtime})
+set(comneck_gpu_bench kernels/benchmark/gpu_bench.cu)
+list(REMOVE_ITEM comneck_kernels ${CMAKE_CURRENT_SOURCE_DIR}/${comneck_gpu_bench})
 # What the two libraries share: the processor's side of the entropy coder, and the checks of views.
 set(comneck_shared_sources
   src/main/cpp/backend/layout.cpp
@@ -21,7 +24,6 @@ set(comneck_shared_sources
   src/main/cpp/entropy/checksum.cpp
   src/main/cpp/entropy/payload_head.cpp
   src/main/cpp/entropy/rans_decoder.cpp
-  src/main/cpp/entropy/rans_encoder.cpp
   src/main/cpp/entropy/rans_lanes_avx2.cpp
   src/main/cpp/entropy/rans_lanes_avx512.cpp
   src/main/cpp/entropy/rans_lanes_portable.cpp
@@ -36,6 +38,16 @@ function(comneck_emulated_sources out)
     list(APPEND wrappers ${wrapper})
   endforeach()
   set(${out} ${wrappers} PARENT_SCOPE)
+endfunction()
+
+# Whole plans on the processor's library and on another one, loaded beside each other; on a device the same program takes libcomneck_cuda.
+function(comneck_add_plan_test)
+  add_executable(kernel_plan_test kernels/runtime/plan_test.cpp)
+  comneck_compile_options(kernel_plan_test)
+  target_link_libraries(kernel_plan_test PRIVATE comneck_objects Threads::Threads ${CMAKE_DL_LIBS})
+  target_include_directories(kernel_plan_test PRIVATE src/test/cpp)
+  add_dependencies(kernel_plan_test comneck comneck_cuda_emulated)
+  add_test(NAME kernel_plan_test COMMAND kernel_plan_test $<TARGET_FILE:comneck> $<TARGET_FILE:comneck_cuda_emulated>)
 endfunction()
 
 function(comneck_add_emulated_kernels)
@@ -57,6 +69,14 @@ function(comneck_add_emulated_kernels)
     target_include_directories(kernel_${name} PRIVATE src/test/cpp)
     add_test(NAME kernel_${name} COMMAND kernel_${name})
   endforeach()
+  comneck_add_plan_test()
+  # The benchmark at tiny sizes: that it works.
+  comneck_emulated_sources(bench ${CMAKE_CURRENT_SOURCE_DIR}/${comneck_gpu_bench})
+  add_executable(emulated_gpu_bench ${bench} ${runtime} ${comneck_shared_sources} src/main/cpp/entropy/rans_encoder.cpp)
+  comneck_compile_options(emulated_gpu_bench)
+  target_link_libraries(emulated_gpu_bench PRIVATE comneck_kernels_emulated Threads::Threads)
+  target_include_directories(emulated_gpu_bench PRIVATE src/test/cpp)
+  add_test(NAME emulated_gpu_bench COMMAND emulated_gpu_bench)
 endfunction()
 
 # Canonical arithmetic on a device: no contraction but where fmaf says so, no flush to zero, rounded divisions and roots.
@@ -104,6 +124,11 @@ function(comneck_add_cuda_library)
 endfunction()
 
 function(comneck_add_device_tests)
+  add_executable(device_gpu_bench ${comneck_gpu_bench} ${comneck_kernels} ${comneck_runtime} ${comneck_shared_sources}
+    src/main/cpp/entropy/rans_encoder.cpp)
+  comneck_device_options(device_gpu_bench)
+  comneck_host_options(device_gpu_bench)
+  target_include_directories(device_gpu_bench PRIVATE src/test/cpp)
   foreach(test ${comneck_kernel_tests})
     get_filename_component(name ${test} NAME_WE)
     add_executable(device_${name} ${test} ${comneck_kernels})

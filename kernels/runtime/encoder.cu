@@ -60,7 +60,7 @@ int32_t comneck_rans_encoder::encode_into(int32_t substreams, int64_t payload_ro
   RansEncodeCall call{};
   tables.clear();
   described.clear();
-  // Pinned and device memory begin alike: passes | tables | result | payload; the symbols follow on both sides, scratch on the device's.
+  // Device memory: passes | tables | values | indices | result | payload | scratch. Pinned memory is the same up to the scratch.
   for (const RansPass &pass : passes) {
     const auto same = std::find_if(passes.begin(), passes.end(), [&](const RansPass &other) { return other.tables == pass.tables; });
     const auto first = static_cast<size_t>(same - passes.begin());

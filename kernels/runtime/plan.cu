@@ -150,7 +150,7 @@ int32_t comneck_plan::room_for_payloads() {
   for (const Payload &payload : payloads) bytes += aligned(static_cast<int64_t>(payload.bytes.size()) + kBitPadding);
   const int64_t head = aligned(static_cast<int64_t>(payloads.size() * sizeof(RansImage)));
   // Words and bits take at most what the payload takes, each. At the start: a bit for each symbol.
-  const bool fits = payload_memory.bytes() > 0 && words_offset + bytes <= bits_offset && bits_offset + bytes <= payload_memory.bytes();
+  const bool fits = payload_memory.bytes() > 0 && payload_staging.bytes() == payload_memory.bytes() && words_offset + bytes <= bits_offset && bits_offset + bytes <= payload_memory.bytes();
   if (fits) return COMNECK_OK;
   drop_graph();  // it has the old addresses
   const int64_t room = aligned(std::max(bytes + bytes / 2, static_cast<int64_t>(payloads.size()) * (symbols / 8 + 4096)));

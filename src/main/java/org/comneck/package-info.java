@@ -8,7 +8,7 @@
  * <ul>
  *   <li>{@link org.comneck.DamagedDataException}: bytes from outside are not what they claim to be;
  *   <li>{@link org.comneck.UsageException}: the request cannot be served as it was made;
- *   <li>{@link org.comneck.InternalException}: a bug of ours.
+ *   <li>{@link org.comneck.InternalException}: a bug of ours, or a machine that fails; {@link org.comneck.DeviceException}: a GPU.
  * </ul>
  */
 package org.comneck;

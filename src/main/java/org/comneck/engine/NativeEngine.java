@@ -12,9 +12,15 @@ import java.util.TreeMap;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.LongAdder;
+import java.util.concurrent.locks.ReadWriteLock;
+import java.util.concurrent.locks.ReentrantReadWriteLock;
+import java.util.function.Consumer;
+import java.util.function.Function;
+import java.util.function.Supplier;
 import java.util.function.ToIntFunction;
 import java.util.stream.IntStream;
 import org.comneck.DamagedDataException;
+import org.comneck.DeviceException;
 import org.comneck.InternalException;
 import org.comneck.UsageException;
 import org.comneck.backend.Activation;
@@ -76,25 +82,87 @@ public final class NativeEngine implements AutoCloseable {
     private final Manifest manifest;
     private final ArithmeticProfile profile;
     private final byte[] identity;
-    private final Backend backend;
-    private final Codec codec; // or null
-    private final Neck neck; // or null
-    private final VisionEncoder encoder; // or null
+    private final Precision precision;
+    /** Work on the networks shares it, their replacement takes it alone: no run is under way while they change. */
+    private final ReadWriteLock exchange = new ReentrantReadWriteLock();
+
+    private final List<Networks> retired = new ArrayList<>(); // of a device that failed
+    private Supplier<Backend> fallback; // takes over where the device fails; null: nothing does
+    private Backend backend;
+    private Codec codec; // or null
+    private Neck neck; // or null
+    private VisionEncoder encoder; // or null
+    private RunPool runs;
     private float[] labels; // [classes, P], unit length; read when first needed
-    private final RunPool runs = new RunPool(this::record);
     private final Map<String, LongAdder> timings = new ConcurrentHashMap<>();
     private boolean closed;
 
-    private NativeEngine(ModelFile model, EngineOptions options) {
+    /**
+     * An engine on a backend, which it closes with itself.
+     *
+     * @param fallback what to work on where the backend is a device and fails, or null
+     */
+    NativeEngine(ModelFile model, Precision precision, Backend backend, Supplier<Backend> fallback) {
         this.model = model;
         this.manifest = model.manifest();
         this.profile = ArithmeticProfile.F32_FMA;
         this.identity = model.identity();
-        Precision precision = options.precision();
-        this.backend = backend(options);
-        this.codec = manifest.codec() == null ? null : Codec.load(backend, model, precision);
-        this.neck = manifest.neck() == null ? null : Neck.load(backend, model, precision);
-        this.encoder = manifest.encoder() == null ? null : VisionEncoder.load(backend, model, precision);
+        this.precision = precision;
+        this.fallback = fallback;
+        try {
+            load(backend);
+        } catch (DeviceException e) {
+            fallBack(e);
+        }
+    }
+
+    /** What lies on one backend; parts may be null. */
+    private record Networks(RunPool runs, VisionEncoder encoder, Neck neck, Codec codec, Backend backend) {
+        void close() {
+            runs.close();
+            if (encoder != null) {
+                encoder.close();
+            }
+            if (neck != null) {
+                neck.close();
+            }
+            if (codec != null) {
+                codec.close();
+            }
+            backend.close();
+        }
+    }
+
+    private Networks networks() {
+        return new Networks(runs, encoder, neck, codec, backend);
+    }
+
+    /** Puts the networks on a backend; closes what is half made, the backend included, where that fails. */
+    private void load(Backend on) {
+        backend = on;
+        runs = new RunPool(this::record);
+        codec = null;
+        neck = null;
+        encoder = null;
+        try {
+            codec = manifest.codec() == null ? null : Codec.load(on, model, precision);
+            neck = manifest.neck() == null ? null : Neck.load(on, model, precision);
+            encoder = manifest.encoder() == null ? null : VisionEncoder.load(on, model, precision);
+        } catch (RuntimeException e) {
+            networks().close();
+            throw e;
+        }
+    }
+
+    /** Nobody else works on the networks. */
+    private void fallBack(DeviceException e) {
+        if (fallback == null) {
+            throw e;
+        }
+        warn(e.getMessage());
+        Supplier<Backend> next = fallback;
+        fallback = null;
+        load(next.get());
     }
 
     /** {@link #open(Path, EngineOptions)} with {@link EngineOptions#DEFAULT}. */
@@ -120,7 +188,9 @@ public final class NativeEngine implements AutoCloseable {
     /** An engine on an open model, which it closes with itself. */
     public static NativeEngine of(ModelFile model, EngineOptions options) {
         try {
-            return new NativeEngine(model, options);
+            boolean fallsBack = options.backend().equals("auto");
+            return new NativeEngine(
+                    model, options.precision(), backend(options), fallsBack ? () -> processor(threads(options)) : null);
         } catch (RuntimeException e) {
             model.close();
             throw e;
@@ -133,15 +203,23 @@ public final class NativeEngine implements AutoCloseable {
      * @throws UsageException when this machine or build lacks it
      */
     public static Backend backend(EngineOptions options) {
-        int threads = options.threads() > 0
-                ? options.threads()
-                : Math.min(Runtime.getRuntime().availableProcessors(), 256);
+        int threads = threads(options);
         return switch (options.backend()) {
             case "cpu" -> cpu(threads);
             case "reference" -> new ReferenceBackend(threads);
             case "cuda" -> cuda();
             default -> auto(threads);
         };
+    }
+
+    private static int threads(EngineOptions options) {
+        return options.threads() > 0
+                ? options.threads()
+                : Math.min(Runtime.getRuntime().availableProcessors(), 256);
+    }
+
+    private static Backend processor(int threads) {
+        return CpuBackend.isAvailable() ? CpuBackend.open(threads) : new ReferenceBackend(threads);
     }
 
     private static Backend cuda() {
@@ -168,7 +246,7 @@ public final class NativeEngine implements AutoCloseable {
                 && availability.cause() != CudaBackend.Cause.NO_LIBRARY) {
             warn(availability.text());
         }
-        return CpuBackend.isAvailable() ? CpuBackend.open(threads) : new ReferenceBackend(threads);
+        return processor(threads);
     }
 
     private static void warn(String cause) {
@@ -381,7 +459,8 @@ public final class NativeEngine implements AutoCloseable {
      */
     public PreparedTokens prepareTokens(int images, int width, int height, TokenOptions options) {
         checkTokens(options);
-        return new PreparedTokens(this, runs.take(new Key(Kind.TOKENS, images, height, width, options)));
+        Key key = new Key(Kind.TOKENS, images, height, width, options);
+        return onNetworks(pool -> new PreparedTokens(this, pool, pool.take(key)));
     }
 
     /** Latents and symbols of a bitstream of one image. */
@@ -461,14 +540,13 @@ public final class NativeEngine implements AutoCloseable {
                 ? Math.max(size, manifest.preprocessing().size())
                 : size;
         Photo picture = photo.resizeShortSide(shortSide, Resample.BICUBIC).centreCrop(size);
-        PreparedRun run = runs.take(new Key(Kind.CLASSES_OF_PIXELS, 1, size, size, null));
-        try {
+        List<Classification> found = new ArrayList<>();
+        withRun(new Key(Kind.CLASSES_OF_PIXELS, 1, size, size, null), run -> {
             run.memory(run.pixels(), 0).copyFrom(MemorySegment.ofArray(picture.rgb()));
             run.execute();
-            return classes(floats(run, run.result(), 0), most);
-        } finally {
-            runs.giveBack(run);
-        }
+            found.addAll(classes(floats(run, run.result(), 0), most));
+        });
+        return found;
     }
 
     private static Container single(Container container) {
@@ -673,14 +751,62 @@ public final class NativeEngine implements AutoCloseable {
                 int[] batch = all.subList(from, Math.min(from + most, all.size())).stream()
                         .mapToInt(Integer::intValue)
                         .toArray();
-                PreparedRun run = runs.take(new Key(kind, batch.length, size.get(1), size.get(0), options));
-                try {
-                    body.compute(run, batch);
-                } finally {
-                    runs.giveBack(run);
-                }
+                withRun(
+                        new Key(kind, batch.length, size.get(1), size.get(0), options),
+                        run -> body.compute(run, batch));
             }
         });
+    }
+
+    /** Work with a run of this key. */
+    private void withRun(Key key, Consumer<PreparedRun> work) {
+        onNetworks(pool -> {
+            PreparedRun run = pool.take(key);
+            try {
+                work.accept(run);
+                return run;
+            } finally {
+                pool.giveBack(run);
+            }
+        });
+    }
+
+    /** Work on the networks; once more on the processor where a device fails and this engine may fall back. */
+    private <T> T onNetworks(Function<RunPool, T> work) {
+        RunPool used = null;
+        DeviceException failure;
+        exchange.readLock().lock();
+        try {
+            used = runs;
+            return work.apply(used);
+        } catch (DeviceException e) {
+            failure = e;
+        } finally {
+            exchange.readLock().unlock();
+        }
+        failed(used, failure);
+        return onNetworks(work);
+    }
+
+    /**
+     * Goes on without the device that failed.
+     *
+     * @param used where it failed
+     * @throws DeviceException the failure, when there is nothing to fall back to
+     */
+    void failed(RunPool used, DeviceException failure) {
+        exchange.writeLock().lock();
+        try {
+            if (used == runs) { // else another thread has been here
+                if (fallback == null) {
+                    throw failure;
+                }
+                retired.add(networks()); // prepared tokens may still hold a run of it: closed with the engine
+                fallBack(failure);
+            }
+        } finally {
+            exchange.writeLock().unlock();
+        }
     }
 
     void checkQuality(CodedImage image) {
@@ -688,10 +814,6 @@ public final class NativeEngine implements AutoCloseable {
             throw new DamagedDataException("an image has quality " + image.quality() + ", but the model's highest is "
                     + (codec.qualities() - 1));
         }
-    }
-
-    void giveBack(PreparedRun run) {
-        runs.giveBack(run);
     }
 
     void fillInverseGains(MemorySegment gains, double quality) {
@@ -789,17 +911,8 @@ public final class NativeEngine implements AutoCloseable {
             return;
         }
         closed = true;
-        runs.close();
-        if (encoder != null) {
-            encoder.close();
-        }
-        if (neck != null) {
-            neck.close();
-        }
-        if (codec != null) {
-            codec.close();
-        }
-        backend.close();
+        networks().close();
+        retired.forEach(Networks::close);
         model.close();
     }
 }

@@ -3,6 +3,7 @@ package org.comneck.engine;
 import java.lang.foreign.MemorySegment;
 import java.util.Arrays;
 import org.comneck.DamagedDataException;
+import org.comneck.DeviceException;
 import org.comneck.bitstream.CodedImage;
 import org.comneck.tensor.Shape;
 
@@ -12,6 +13,7 @@ import org.comneck.tensor.Shape;
  */
 public final class PreparedTokens implements AutoCloseable {
     private final NativeEngine engine;
+    private final RunPool pool;
     private final PreparedRun run;
     private final MemorySegment[] results;
     private final MemorySegment[] gains; // or null
@@ -19,8 +21,9 @@ public final class PreparedTokens implements AutoCloseable {
     private final Shape shape;
     private boolean closed;
 
-    PreparedTokens(NativeEngine engine, PreparedRun run) {
+    PreparedTokens(NativeEngine engine, RunPool pool, PreparedRun run) {
         this.engine = engine;
+        this.pool = pool;
         this.run = run;
         int images = run.key().images();
         this.results = new MemorySegment[images];
@@ -95,12 +98,21 @@ public final class PreparedTokens implements AutoCloseable {
         run.run().payload(b, image.payload(), image.symbolChecksum());
     }
 
-    /** Decodes the batch, every place of which was set. Bits do not depend on what else is in it. */
+    /**
+     * Decodes the batch, every place of which was set. Bits do not depend on what else is in it.
+     *
+     * @throws DeviceException when a GPU failed. Tokens prepared anew are on the processor, where the engine was opened with {@code auto}
+     */
     public void execute() {
         if (closed) {
             throw new IllegalStateException("closed");
         }
-        run.execute();
+        try {
+            run.execute();
+        } catch (DeviceException e) {
+            engine.failed(pool, e);
+            throw e;
+        }
     }
 
     /** What was wrong with an image in the last {@link #execute}, or null. The others of its batch are unharmed. */
@@ -118,7 +130,7 @@ public final class PreparedTokens implements AutoCloseable {
     public void close() {
         if (!closed) {
             closed = true;
-            engine.giveBack(run);
+            pool.giveBack(run);
         }
     }
 }

@@ -1,0 +1,452 @@
+// Whole plans of a small codec, hyper-synthesis and two checkerboard passes, on two libraries: what one of them encodes the other one decodes,
+// to the same symbols and latents, bit by bit, in batches of 1, 3 and 16, and one hostile payload harms no other image of its batch.
+//
+//   kernel_plan_test libcomneck.so libcomneck_cuda_emulated.so      (or libcomneck_cuda.so, on a machine with a GPU)
+//
+// On the emulation also: nothing is allocated once a plan is sealed, a run is one launch of its graph, and every call of CUDA's that fails
+// becomes the status that says so, after which the library works again.
+#include <dlfcn.h>
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "comneck.h"
+#include "rans_symbols.h"
+
+using namespace comneck;
+
+namespace {
+
+// comneck.h in a library that was loaded.
+struct Library {
+  explicit Library(const char *path) : handle(dlopen(path, RTLD_NOW | RTLD_LOCAL)) {
+    if (handle == nullptr) std::fprintf(stderr, "%s\n", dlerror());
+    CHECK(handle != nullptr);
+#define FIND(name) name = reinterpret_cast<decltype(&comneck_##name)>(dlsym(handle, "comneck_" #name)); CHECK(name != nullptr)
+    FIND(last_error); FIND(context_create); FIND(context_destroy); FIND(layer_create); FIND(layer_destroy); FIND(plan_create);
+    FIND(plan_stage); FIND(plan_port); FIND(plan_port_memory); FIND(plan_seal); FIND(plan_execute); FIND(plan_nanos); FIND(plan_destroy);
+    FIND(plan_convolution); FIND(plan_quantize_gaussian); FIND(plan_quantize_factorized); FIND(plan_payloads);
+    FIND(plan_decode_factorized); FIND(plan_decode_gaussian); FIND(plan_finish_payloads); FIND(plan_payload); FIND(plan_damage);
+    FIND(tables_create); FIND(tables_destroy); FIND(rans_encoder_create); FIND(rans_encode); FIND(rans_encoder_destroy);
+#undef FIND
+    inject = reinterpret_cast<void (*)(int32_t, int32_t, int32_t, int32_t)>(dlsym(handle, "comneck_emulation_inject"));
+    count = reinterpret_cast<int64_t (*)(int32_t)>(dlsym(handle, "comneck_emulation_count"));
+    is_device = dlsym(handle, "comneck_cuda_probe") != nullptr;
+  }
+
+  void *handle;
+#define FUNCTION(name) decltype(&comneck_##name) name = nullptr
+  FUNCTION(last_error); FUNCTION(context_create); FUNCTION(context_destroy); FUNCTION(layer_create); FUNCTION(layer_destroy);
+  FUNCTION(plan_create); FUNCTION(plan_stage); FUNCTION(plan_port); FUNCTION(plan_port_memory); FUNCTION(plan_seal); FUNCTION(plan_execute);
+  FUNCTION(plan_nanos); FUNCTION(plan_destroy); FUNCTION(plan_convolution); FUNCTION(plan_quantize_gaussian);
+  FUNCTION(plan_quantize_factorized); FUNCTION(plan_payloads); FUNCTION(plan_decode_factorized); FUNCTION(plan_decode_gaussian);
+  FUNCTION(plan_finish_payloads); FUNCTION(plan_payload); FUNCTION(plan_damage); FUNCTION(tables_create); FUNCTION(tables_destroy);
+  FUNCTION(rans_encoder_create); FUNCTION(rans_encode); FUNCTION(rans_encoder_destroy);
+#undef FUNCTION
+  void (*inject)(int32_t, int32_t, int32_t, int32_t);  // null but on the emulation
+  int64_t (*count)(int32_t);
+  bool is_device;
+};
+
+constexpr int32_t kZ = 6;        // channels of z
+constexpr int32_t kHyper = 10;   // of the hyper-synthesis
+constexpr int32_t kLatent = 5;   // of y
+constexpr int32_t kZHeight = 3;
+constexpr int32_t kZWidth = 2;
+constexpr int32_t kHeight = 2 * kZHeight;
+constexpr int32_t kWidth = 2 * kZWidth;
+constexpr int32_t kAnchors = kHeight * kWidth / 2;
+
+#define TRY(call)                                                    \
+  do {                                                               \
+    if (const int32_t status_ = (call); status_ != COMNECK_OK) return status_; \
+  } while (0)
+
+// Layers and tables of the codec: the same numbers on every library.
+struct Codec {
+  explicit Codec(const Library &library) : api(library) {}
+  ~Codec() {
+    if (encoder != nullptr) api.rans_encoder_destroy(encoder);
+    for (comneck_tables *tables : {channel_tables, gaussian_tables}) api.tables_destroy(tables);
+    for (comneck_layer *layer : {hyper, first, context_layer, second}) api.layer_destroy(layer);
+    api.context_destroy(context);
+  }
+
+  int32_t open() {
+    Random random{31};
+    for (int t = 0; t < 63; t++) thresholds.push_back(static_cast<float>(scale_of(t)));
+    for (int32_t c = 0; c < kZ; c++) medians.push_back(static_cast<float>(random.uniform()) - 0.5f);
+    TRY(api.context_create(api.is_device ? 0 : 1, COMNECK_ISA_AUTO, &context));
+    TRY(layer(&random, {kZ, kHyper, 4, 4, 2, 1, COMNECK_TRANSPOSED, COMNECK_PRECISION_F32}, 0.0f, &hyper));
+    TRY(layer(&random, {kHyper, 2 * kLatent, 1, 1, 1, 0, COMNECK_DIRECT, COMNECK_PRECISION_F32}, 1.5f, &first));
+    TRY(layer(&random, {kLatent, kHyper, 5, 5, 1, 2, COMNECK_CHECKERBOARD, COMNECK_PRECISION_F32}, 0.0f, &context_layer));
+    TRY(layer(&random, {2 * kHyper, 2 * kLatent, 1, 1, 1, 0, COMNECK_DIRECT, COMNECK_PRECISION_F32}, 1.5f, &second));
+    TRY(tables(comneck::gaussian_tables(), &gaussian_tables));
+    TRY(tables(comneck::channel_tables(), &channel_tables));
+    return api.rans_encoder_create(context, &encoder);
+  }
+
+  int32_t layer(Random *random, comneck_convolution geometry, float bias_of_all, comneck_layer **made) const {
+    const int64_t inputs = int64_t{geometry.input_channels} * geometry.kernel_height * geometry.kernel_width;
+    std::vector<float> weight(static_cast<size_t>(inputs * geometry.output_channels));
+    for (float &w : weight) w = static_cast<float>((random->uniform() * 2 - 1) / static_cast<double>(inputs) * 2);
+    const std::vector<float> bias(static_cast<size_t>(geometry.output_channels), bias_of_all);
+    return api.layer_create(context, &geometry, weight.data(), static_cast<int64_t>(4 * weight.size()), COMNECK_F32, bias.data(),
+                            static_cast<int64_t>(4 * bias.size()), COMNECK_F32, made);
+  }
+
+  int32_t tables(const RansTables &source, comneck_tables **made) const {
+    std::vector<int32_t> shift, start, count, frequency(source.shapes.size() * kTableSymbols);
+    for (size_t t = 0; t < source.shapes.size(); t++) {
+      shift.push_back(source.shapes[t].shift);
+      start.push_back(source.shapes[t].first);
+      count.push_back(source.shapes[t].count);
+      for (size_t q = 0; q <= static_cast<size_t>(count.back()); q++) frequency[t * kTableSymbols + q] = source.codes[t * kTableSymbols + q] & 0xFFFF;
+    }
+    const auto bytes = [](const std::vector<int32_t> &values) { return static_cast<int64_t>(4 * values.size()); };
+    return api.tables_create(static_cast<int32_t>(shift.size()), shift.data(), bytes(shift), start.data(), bytes(start), count.data(),
+                             bytes(count), frequency.data(), bytes(frequency), made);
+  }
+
+  const Library &api;
+  std::vector<float> thresholds, medians;
+  comneck_context *context = nullptr;
+  comneck_layer *hyper = nullptr, *first = nullptr, *context_layer = nullptr, *second = nullptr;
+  comneck_tables *gaussian_tables = nullptr, *channel_tables = nullptr;
+  comneck_rans_encoder *encoder = nullptr;
+};
+
+// An encoding or decoding plan with its buffers.
+struct Plan {
+  Plan(const Codec &owner, int32_t batch, bool encoding) : codec(owner), api(owner.api), images(batch), encodes(encoding) {
+    z = view(COMNECK_F32, COMNECK_FULL, kZHeight, kZWidth, kZ);
+    y = view(COMNECK_F32, COMNECK_FULL, kHeight, kWidth, kLatent);
+    z_hat = view(COMNECK_F32, COMNECK_FULL, kZHeight, kZWidth, kZ);
+    hyper = view(COMNECK_F32, COMNECK_FULL, kHeight, kWidth, kHyper);
+    neighbours = view(COMNECK_F32, COMNECK_NON_ANCHORS, kHeight, kWidth, kHyper);
+    y_hat = view(COMNECK_F32, COMNECK_FULL, kHeight, kWidth, kLatent);
+    symbols[0] = view(COMNECK_I16, COMNECK_FULL, kZHeight, kZWidth, kZ);
+    for (int pass = 0; pass < 2; pass++) {
+      const int32_t grid = pass == 0 ? COMNECK_ANCHORS : COMNECK_NON_ANCHORS;
+      parameters[pass] = view(COMNECK_F32, grid, kHeight, kWidth, 2 * kLatent);
+      symbols[pass + 1] = view(COMNECK_I16, grid, kHeight, kWidth, kLatent);
+      indices[pass] = view(COMNECK_U8, grid, kHeight, kWidth, kLatent);
+    }
+  }
+  ~Plan() { api.plan_destroy(plan); }
+
+  comneck_view view(int32_t type, int32_t grid, int32_t height, int32_t width, int32_t channels) {
+    const int64_t positions = grid == COMNECK_FULL ? height * width : height * width / 2;
+    const int64_t bytes = positions * images * channels * (type == COMNECK_F32 ? 4 : type == COMNECK_I16 ? 2 : 1);
+    const comneck_view made{end, bytes, type, grid, images, height, width, channels, 0, channels};
+    end += (bytes + 63) / 64 * 64;
+    return made;
+  }
+
+  int32_t prepare() {
+    TRY(api.plan_create(codec.context, &plan));
+    const auto thresholds = static_cast<int64_t>(4 * codec.thresholds.size());
+    int32_t stage = 0;
+    TRY(api.plan_stage(plan, &stage));
+    if (encodes) {
+      TRY(api.plan_quantize_factorized(plan, &z, codec.medians.data(), 4 * kZ, &symbols[0], &z_hat));
+    } else {
+      TRY(api.plan_payloads(plan, images));
+      TRY(api.plan_decode_factorized(plan, codec.channel_tables, codec.medians.data(), 4 * kZ, &symbols[0], &z_hat));
+    }
+    TRY(api.plan_stage(plan, &stage));
+    TRY(api.plan_convolution(plan, codec.hyper, &z_hat, 1, nullptr, COMNECK_RELU, &hyper));
+    for (int pass = 0; pass < 2; pass++) {
+      TRY(api.plan_stage(plan, &stage));
+      if (pass == 1) TRY(api.plan_convolution(plan, codec.context_layer, &y_hat, 1, nullptr, COMNECK_NONE, &neighbours));
+      const comneck_view sources[] = {hyper, neighbours};
+      TRY(api.plan_convolution(plan, pass == 0 ? codec.first : codec.second, sources, pass + 1, nullptr, COMNECK_NONE, &parameters[pass]));
+      if (encodes) {
+        TRY(api.plan_quantize_gaussian(plan, &y, &parameters[pass], codec.thresholds.data(), thresholds, &indices[pass], &symbols[pass + 1], &y_hat));
+      } else {
+        TRY(api.plan_decode_gaussian(plan, codec.gaussian_tables, &parameters[pass], codec.thresholds.data(), thresholds, &symbols[pass + 1], &y_hat));
+      }
+    }
+    stages = stage + 1;
+    if (encodes) {
+      for (const comneck_view *in : {&z, &y}) TRY(api.plan_port(plan, in->offset_bytes, in->bytes, COMNECK_INPUT));
+      for (const comneck_view &out : indices) TRY(api.plan_port(plan, out.offset_bytes, out.bytes, COMNECK_OUTPUT));
+    } else {
+      TRY(api.plan_finish_payloads(plan));
+    }
+    for (const comneck_view &out : symbols) TRY(api.plan_port(plan, out.offset_bytes, out.bytes, COMNECK_OUTPUT));
+    TRY(api.plan_port(plan, y_hat.offset_bytes, y_hat.bytes, COMNECK_OUTPUT));
+    void *memory = nullptr;
+    return api.plan_seal(plan, end, &memory);
+  }
+
+  // Host memory of a port, and where an image's part of it begins.
+  template <class T>
+  T *port(const comneck_view &of, int32_t image = 0) const {
+    void *memory = nullptr;
+    CHECK_EQ(api.plan_port_memory(plan, of.offset_bytes, &memory), COMNECK_OK);
+    return static_cast<T *>(memory) + image * (of.bytes / images / static_cast<int64_t>(sizeof(T)));
+  }
+
+  std::string damage(int32_t image) const {
+    char text[200];
+    int64_t offset = 0;
+    CHECK_EQ(api.plan_damage(plan, image, text, sizeof text, &offset), COMNECK_OK);
+    return text;
+  }
+
+  const Codec &codec;
+  const Library &api;
+  const int32_t images;
+  const bool encodes;
+  int64_t end = 0;
+  int32_t stages = 0;
+  comneck_plan *plan = nullptr;
+  comneck_view z, y, z_hat, hyper, neighbours, y_hat, parameters[2], symbols[3], indices[2];
+};
+
+struct Image {
+  std::vector<float> z, y;                 // in
+  std::vector<uint8_t> payload;            // out
+  int32_t checksum = 0;
+  std::vector<int16_t> symbols[3];
+  std::vector<float> y_hat;
+};
+
+std::vector<Image> make_images(uint64_t seed, int32_t count) {
+  Random random{seed};
+  std::vector<Image> images(static_cast<size_t>(count));
+  for (Image &image : images) {
+    for (int i = 0; i < kZHeight * kZWidth * kZ; i++) image.z.push_back(static_cast<float>(random.uniform() * 12 - 6));
+    for (int i = 0; i < kHeight * kWidth * kLatent; i++) {
+      image.y.push_back(static_cast<float>((random.uniform() * 2 - 1) * (random.below(40) == 0 ? 30000 : 4)));
+    }
+  }
+  return images;
+}
+
+template <class T>
+std::vector<T> part(const Plan &plan, const comneck_view &of, int32_t image) {
+  const T *from = plan.port<T>(of, image);
+  return {from, from + of.bytes / plan.images / static_cast<int64_t>(sizeof(T))};
+}
+
+int32_t encode(const Codec &codec, Plan *plan, std::vector<Image> *images) {
+  for (int32_t n = 0; n < plan->images; n++) {
+    const Image &image = (*images)[static_cast<size_t>(n)];
+    std::copy(image.z.begin(), image.z.end(), plan->port<float>(plan->z, n));
+    std::copy(image.y.begin(), image.y.end(), plan->port<float>(plan->y, n));
+  }
+  TRY(codec.api.plan_execute(plan->plan));
+  std::vector<uint8_t> z_indices(static_cast<size_t>(kZHeight * kZWidth * kZ));
+  for (size_t i = 0; i < z_indices.size(); i++) z_indices[i] = static_cast<uint8_t>(i % kZ);
+  for (int32_t n = 0; n < plan->images; n++) {
+    Image &image = (*images)[static_cast<size_t>(n)];
+    for (int p = 0; p < 3; p++) image.symbols[p] = part<int16_t>(*plan, plan->symbols[p], n);
+    image.y_hat = part<float>(*plan, plan->y_hat, n);
+    const std::vector<uint8_t> indices[] = {z_indices, part<uint8_t>(*plan, plan->indices[0], n), part<uint8_t>(*plan, plan->indices[1], n)};
+    comneck_rans_pass passes[3];
+    for (int p = 0; p < 3; p++) {
+      const auto count = static_cast<int64_t>(indices[p].size());
+      passes[p] = {p == 0 ? codec.channel_tables : codec.gaussian_tables, indices[p].data(), count, image.symbols[p].data(), 2 * count, count};
+    }
+    const void *payload = nullptr;
+    int64_t bytes = 0;
+    TRY(codec.api.rans_encode(codec.encoder, passes, sizeof passes, n % 4, &payload, &bytes, &image.checksum));
+    image.payload.assign(static_cast<const uint8_t *>(payload), static_cast<const uint8_t *>(payload) + bytes);
+  }
+  return COMNECK_OK;
+}
+
+// hostile: the image whose payload is not one, or -1.
+int32_t decode(const Codec &codec, Plan *plan, const std::vector<Image> &images, int32_t hostile, uint64_t seed) {
+  Random random{seed};
+  for (int32_t n = 0; n < plan->images; n++) {
+    const Image &image = images[static_cast<size_t>(n)];
+    std::vector<uint8_t> bytes = image.payload;
+    if (n == hostile) {
+      if (seed % 2 == 0) bytes.resize(static_cast<size_t>(random.below(static_cast<int64_t>(bytes.size()))));
+      for (uint8_t &byte : bytes) byte = static_cast<uint8_t>(random.next());
+      if (!bytes.empty()) bytes[0] = static_cast<uint8_t>(seed % 4);
+    }
+    TRY(codec.api.plan_payload(plan->plan, n, bytes.data(), static_cast<int64_t>(bytes.size()), image.checksum));
+  }
+  return codec.api.plan_execute(plan->plan);
+}
+
+void check_decoded(const Plan &plan, const std::vector<Image> &images, int32_t hostile) {
+  for (int32_t n = 0; n < plan.images; n++) {
+    const Image &image = images[static_cast<size_t>(n)];
+    const std::string damage = plan.damage(n);
+    if (n == hostile) {
+      CHECK(!damage.empty());
+      continue;
+    }
+    if (!damage.empty()) std::fprintf(stderr, "image %d of %d: %s\n", n, plan.images, damage.c_str());
+    CHECK(damage.empty());
+    for (int p = 0; p < 3; p++) CHECK(part<int16_t>(plan, plan.symbols[p], n) == image.symbols[p]);
+    const std::vector<float> y_hat = part<float>(plan, plan.y_hat, n);
+    CHECK(std::memcmp(y_hat.data(), image.y_hat.data(), 4 * y_hat.size()) == 0);
+  }
+}
+
+// One writes, the other reads.
+void check_across(const Library &writer_library, const Library &reader_library) {
+  Codec writer(writer_library), reader(reader_library);
+  CHECK_EQ(writer.open(), COMNECK_OK);
+  CHECK_EQ(reader.open(), COMNECK_OK);
+  for (const int32_t batch : {1, 3, 16}) {
+    std::vector<Image> images = make_images(static_cast<uint64_t>(batch), batch);
+    Plan writes(writer, batch, true), reads(reader, batch, false);
+    CHECK_EQ(writes.prepare(), COMNECK_OK);
+    CHECK_EQ(reads.prepare(), COMNECK_OK);
+    CHECK_EQ(encode(writer, &writes, &images), COMNECK_OK);
+    size_t distinct = 0;
+    for (const Image &image : images) distinct += image.symbols[2] != images[0].symbols[2] ? 1 : 0;
+    CHECK(distinct == images.size() - 1);  // or the comparisons below would show little
+    for (int repeat = 0; repeat < 3; repeat++) {
+      const int32_t hostile = repeat == 1 ? batch / 2 : -1;
+      CHECK_EQ(decode(reader, &reads, images, hostile, static_cast<uint64_t>(100 + batch + repeat)), COMNECK_OK);
+      check_decoded(reads, images, hostile);
+    }
+  }
+}
+
+enum { kAllocations, kLaunches, kSynchronisations, kCaptures };
+
+void check_prepared_runs(const Library &library) {
+  Codec codec(library);
+  CHECK_EQ(codec.open(), COMNECK_OK);
+  std::vector<Image> images = make_images(5, 3);
+  Plan writes(codec, 3, true), reads(codec, 3, false);
+  CHECK_EQ(writes.prepare(), COMNECK_OK);
+  CHECK_EQ(reads.prepare(), COMNECK_OK);
+  CHECK_EQ(encode(codec, &writes, &images), COMNECK_OK);  // the encoder's own memory
+  const int64_t allocations = library.count(kAllocations);
+  const int64_t captures = library.count(kCaptures);
+  for (int repeat = 0; repeat < 5; repeat++) {
+    const int64_t launches = library.count(kLaunches);
+    CHECK_EQ(decode(codec, &reads, images, repeat == 2 ? 1 : -1, 8), COMNECK_OK);
+    CHECK_EQ(library.count(kLaunches) - launches, 1);  // the graph
+    check_decoded(reads, images, repeat == 2 ? 1 : -1);
+    int64_t nanos[4] = {};
+    CHECK_EQ(reads.stages, 4);
+    CHECK_EQ(library.plan_nanos(reads.plan, nanos, 4), COMNECK_OK);
+    for (const int64_t stage : nanos) CHECK(stage > 0);
+    CHECK_EQ(encode(codec, &writes, &images), COMNECK_OK);
+  }
+  CHECK_EQ(library.count(kAllocations), allocations);
+  CHECK_EQ(library.count(kCaptures), captures);
+
+  // A payload larger than any before: memory grows, the graph is made anew, and the run is right.
+  std::vector<Image> large = images;
+  large[1].payload.resize(300000, 7);
+  CHECK_EQ(decode(codec, &reads, large, -1, 0), COMNECK_OK);
+  CHECK(!reads.damage(1).empty());
+  CHECK(library.count(kAllocations) > allocations && library.count(kCaptures) == captures + 1);
+  const int64_t launches = library.count(kLaunches);
+  CHECK_EQ(decode(codec, &reads, images, -1, 0), COMNECK_OK);
+  check_decoded(reads, images, -1);
+  CHECK_EQ(library.count(kLaunches) - launches, 1);
+
+  // Without a graph: the steps one by one, the same bits; the next execution has a graph.
+  Plan plain(codec, 3, false);
+  library.inject(kCaptures, 0, 900, 0);
+  CHECK_EQ(plain.prepare(), COMNECK_OK);
+  for (int repeat = 0; repeat < 2; repeat++) {
+    const int64_t before = library.count(kLaunches);
+    CHECK_EQ(decode(codec, &plain, images, -1, 0), COMNECK_OK);
+    check_decoded(plain, images, -1);
+    // the capture that follows the first execution counts its launches as well
+    CHECK(repeat == 0 ? library.count(kLaunches) - before > 8 : library.count(kLaunches) - before == 1);
+  }
+  library.inject(0, 0, 0, 0);
+}
+
+// Everything from opening to decoding.
+int32_t whole_life(const Library &library, std::vector<Image> *images) {
+  Codec codec(library);
+  TRY(codec.open());
+  const auto batch = static_cast<int32_t>(images->size());
+  Plan writes(codec, batch, true), reads(codec, batch, false);
+  TRY(writes.prepare());
+  TRY(reads.prepare());
+  TRY(encode(codec, &writes, images));
+  TRY(decode(codec, &reads, *images, -1, 0));
+  check_decoded(reads, *images, -1);
+  return COMNECK_OK;
+}
+
+void check_failures(const Library &library) {
+  struct Fault {
+    int32_t call;
+    int32_t error;
+    int32_t status;
+  };
+  constexpr Fault kFaults[] = {{kAllocations, 2, COMNECK_OUT_OF_MEMORY}, {kLaunches, 719, COMNECK_LAUNCH_FAILED},
+                               {kSynchronisations, 700, COMNECK_LAUNCH_FAILED}, {kSynchronisations, 46, COMNECK_DEVICE_LOST},
+                               {kLaunches, 214, COMNECK_DEVICE_LOST}};
+  for (const Fault &fault : kFaults) {
+    for (const int32_t sticky : {0, 1}) {
+      int32_t failures = 0;
+      std::vector<Image> images = make_images(6, 2);
+      const int64_t before = library.count(fault.call);
+      CHECK_EQ(whole_life(library, &images), COMNECK_OK);
+      const auto calls = static_cast<int32_t>(library.count(fault.call) - before);
+      CHECK(calls > 2);
+      for (int32_t after = 0; after < calls; after++) {
+        library.inject(fault.call, after, fault.error, sticky);
+        const int32_t status = whole_life(library, &images);
+        // A capture that fails alone costs speed, not the run.
+        CHECK(status == fault.status || (status == COMNECK_OK && sticky == 0 && fault.call != kSynchronisations));
+        CHECK(status == COMNECK_OK || std::strlen(library.last_error()) > 10);
+        failures += status != COMNECK_OK ? 1 : 0;
+        library.inject(0, 0, 0, 0);
+      }
+      CHECK(failures >= 3);
+      CHECK_EQ(whole_life(library, &images), COMNECK_OK);
+    }
+  }
+
+  // A run that failed once works again, when the device does.
+  Codec codec(library);
+  CHECK_EQ(codec.open(), COMNECK_OK);
+  std::vector<Image> images = make_images(7, 2);
+  Plan writes(codec, 2, true), reads(codec, 2, false);
+  CHECK_EQ(writes.prepare(), COMNECK_OK);
+  CHECK_EQ(reads.prepare(), COMNECK_OK);
+  CHECK_EQ(encode(codec, &writes, &images), COMNECK_OK);
+  std::vector<Image> large = images;
+  large[0].payload.resize(100000, 1);
+  for (int32_t after = 0; after < 2; after++) {  // both sides of the payloads' memory
+    library.inject(kAllocations, after, 2, 0);
+    CHECK_EQ(decode(codec, &reads, large, -1, 0), COMNECK_OUT_OF_MEMORY);
+    library.inject(0, 0, 0, 0);
+  }
+  CHECK_EQ(decode(codec, &reads, images, -1, 0), COMNECK_OK);
+  check_decoded(reads, images, -1);
+  library.inject(kLaunches, 0, 719, 0);
+  CHECK_EQ(decode(codec, &reads, images, -1, 0), COMNECK_LAUNCH_FAILED);
+  library.inject(0, 0, 0, 0);
+  CHECK_EQ(decode(codec, &reads, images, -1, 0), COMNECK_OK);
+  check_decoded(reads, images, -1);
+}
+
+}  // namespace
+
+int main(int argc, char **argv) {
+  if (argc != 3) {
+    std::fprintf(stderr, "usage: kernel_plan_test libcomneck.so libcomneck_cuda.so\n");
+    return 2;
+  }
+  const Library processor(argv[1]), device(argv[2]);
+  check_across(processor, device);
+  check_across(device, processor);
+  check_across(device, device);
+  if (device.inject != nullptr) {
+    check_prepared_runs(device);
+    check_failures(device);
+  }
+  return 0;
+}

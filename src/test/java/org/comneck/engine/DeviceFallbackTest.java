@@ -1,0 +1,135 @@
+package org.comneck.engine;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import java.lang.foreign.ValueLayout;
+import java.util.List;
+import java.util.function.Supplier;
+import org.comneck.DeviceException;
+import org.comneck.backend.Backend;
+import org.comneck.backend.Precision;
+import org.comneck.backend.cpu.CpuBackend;
+import org.comneck.backend.cuda.EmulatedCuda;
+import org.comneck.backend.cuda.InjectedFault;
+import org.comneck.backend.cuda.InjectedFault.Call;
+import org.comneck.bitstream.Container;
+import org.comneck.model.SeededModel;
+import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.Test;
+
+/** A device that fails after it was opened: a typed error, or the processor instead, and the same bits. */
+@SuppressWarnings("try") // faults are there for their scope
+class DeviceFallbackTest {
+    private static final EncodeOptions WHOLE = EncodeOptions.DEFAULT.withFull(true);
+    private static final Supplier<Backend> PROCESSOR = () -> CpuBackend.open(1);
+    private static Photo photo;
+    private static byte[] bitstream;
+    private static float[] latents;
+
+    @BeforeAll
+    static void onTheProcessor() {
+        byte[] rgb = new byte[64 * 64 * 3];
+        for (int i = 0; i < rgb.length; i++) {
+            rgb[i] = (byte) (i * 7 % 251 ^ i / 192);
+        }
+        photo = Photo.of(64, 64, rgb);
+        try (NativeEngine engine = engine(CpuBackend.open(1), null)) {
+            bitstream = engine.encode(List.of(photo), WHOLE);
+            latents = latents(engine);
+        }
+    }
+
+    private static NativeEngine engine(Backend backend, Supplier<Backend> fallback) {
+        return new NativeEngine(SeededModel.named(SeededModel.TINY).inMemory(), Precision.F32, backend, fallback);
+    }
+
+    private static float[] latents(NativeEngine engine) {
+        return engine.latents(bitstream).yHat().toFloats();
+    }
+
+    /** What happened is a value, and the run works again where the device does. */
+    @Test
+    void failuresAreTyped() {
+        try (NativeEngine engine = engine(EmulatedCuda.open(), null)) {
+            assertArrayEquals(latents, latents(engine));
+            try (InjectedFault fault = new InjectedFault(Call.LAUNCH, 0, InjectedFault.LAUNCH_FAILURE, false)) {
+                assertEquals(
+                        DeviceException.Cause.LAUNCH_FAILED, failure(engine).what());
+            }
+            try (InjectedFault fault = new InjectedFault(Call.SYNCHRONIZE, 0, InjectedFault.UNAVAILABLE, true)) {
+                assertEquals(DeviceException.Cause.LOST, failure(engine).what());
+            }
+            try (InjectedFault fault = new InjectedFault(Call.ALLOCATE, 0, InjectedFault.OUT_OF_MEMORY, true)) {
+                DeviceException e = assertThrows(DeviceException.class, () -> engine.encode(List.of(photo), WHOLE));
+                assertEquals(DeviceException.Cause.OUT_OF_MEMORY, e.what());
+                assertTrue(e.getMessage().contains("out of memory"), e.getMessage());
+            }
+            assertArrayEquals(latents, latents(engine));
+            assertTrue(engine.backend().startsWith("cuda: "), engine.backend());
+        }
+    }
+
+    private static DeviceException failure(NativeEngine engine) {
+        return assertThrows(DeviceException.class, () -> latents(engine));
+    }
+
+    @Test
+    void theProcessorTakesOverWhileDecoding() {
+        try (NativeEngine engine = engine(EmulatedCuda.open(), PROCESSOR)) {
+            assertArrayEquals(latents, latents(engine));
+            try (InjectedFault fault = new InjectedFault(Call.SYNCHRONIZE, 0, InjectedFault.UNAVAILABLE, true)) {
+                assertArrayEquals(latents, latents(engine));
+                assertTrue(engine.backend().startsWith("cpu: "), engine.backend());
+                assertArrayEquals(latents, latents(engine));
+            }
+            assertTrue(engine.backend().startsWith("cpu: "), "it stays there: " + engine.backend());
+        }
+    }
+
+    @Test
+    void theProcessorTakesOverWhileEncoding() {
+        try (NativeEngine engine = engine(EmulatedCuda.open(), PROCESSOR)) {
+            // the run is prepared, its symbols are there, and the entropy coder's memory is not to be had
+            assertArrayEquals(bitstream, engine.encode(List.of(photo), WHOLE));
+            try (InjectedFault fault = new InjectedFault(Call.ALLOCATE, 1, InjectedFault.OUT_OF_MEMORY, false)) {
+                assertArrayEquals(bitstream, engine.encode(List.of(photo), WHOLE));
+            }
+            assertTrue(engine.backend().startsWith("cpu: "), engine.backend());
+        }
+    }
+
+    @Test
+    void theProcessorTakesOverWhilePreparing() {
+        try (InjectedFault fault = new InjectedFault(Call.ALLOCATE, 5, InjectedFault.OUT_OF_MEMORY, false);
+                NativeEngine engine = engine(EmulatedCuda.open(), PROCESSOR)) {
+            assertArrayEquals(latents, latents(engine)); // weights are packed, or the run is sealed
+            assertTrue(engine.backend().startsWith("cpu: "), engine.backend());
+        }
+    }
+
+    /** Tokens that were prepared on the device throw; prepared anew they are on the processor. */
+    @Test
+    void preparedTokensArePreparedAnew() {
+        try (NativeEngine engine = engine(EmulatedCuda.open(), PROCESSOR)) {
+            Container container = engine.read(bitstream);
+            byte[] expected;
+            try (PreparedTokens tokens = engine.prepareTokens(64, 64, engine.defaultTokens())) {
+                tokens.set(0, container.image(0));
+                tokens.execute();
+                expected = tokens.tokens(0).toArray(ValueLayout.JAVA_BYTE);
+                try (InjectedFault fault = new InjectedFault(Call.LAUNCH, 0, InjectedFault.UNAVAILABLE, true)) {
+                    assertThrows(DeviceException.class, tokens::execute);
+                }
+            }
+            assertTrue(engine.backend().startsWith("cpu: "), engine.backend());
+            try (PreparedTokens tokens = engine.prepareTokens(64, 64, engine.defaultTokens())) {
+                tokens.set(0, container.image(0));
+                tokens.execute();
+                assertArrayEquals(expected, tokens.tokens(0).toArray(ValueLayout.JAVA_BYTE));
+            }
+        }
+    }
+}
