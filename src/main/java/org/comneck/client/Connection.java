@@ -172,9 +172,11 @@ final class Connection {
         return true;
     }
 
+    /** Takes a request back: once, though its caller and the thread that has just sent it may both ask. */
     void cancel(long id) {
         synchronized (this) {
-            if (!pending.containsKey(id) || closed) {
+            Exchange exchange = pending.get(id);
+            if (exchange == null || closed || !exchange.takeBack()) {
                 return;
             }
         }

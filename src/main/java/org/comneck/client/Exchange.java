@@ -21,6 +21,7 @@ final class Exchange extends CompletableFuture<Tokens> {
     // Where it was sent last; guarded by this.
     private Connection connection;
     private long id;
+    private boolean takenBack;
 
     Exchange(ByteBuffer bitstream, RequestOptions options, String traceParent, long deadlineNanos) {
         this.bitstream = bitstream;
@@ -68,6 +69,13 @@ final class Exchange extends CompletableFuture<Tokens> {
     synchronized void sentBy(Connection by, long number) {
         connection = by;
         id = number;
+    }
+
+    /** Notes that the server is being told; true the first time. */
+    synchronized boolean takeBack() {
+        boolean first = !takenBack;
+        takenBack = true;
+        return first;
     }
 
     /** Tells the server that nobody waits any more. */
