@@ -5,7 +5,6 @@ import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.lang.foreign.MemorySegment;
-import java.lang.foreign.ValueLayout;
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
@@ -15,14 +14,13 @@ import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.stream.Collectors;
 import org.comneck.UsageException;
-import org.comneck.tensor.Bfloat16;
 import org.comneck.tensor.ElementType;
+import org.comneck.tensor.Rounding;
 import org.comneck.tensor.Shape;
 import org.comneck.tensor.Tensor;
 
 /** Writes tensors for other programs: NumPy arrays, safetensors, bare elements. */
 public final class TokenWriter {
-    private static final ValueLayout.OfFloat F32 = ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
     private static final int PIECE_ELEMENTS = 1 << 14;
     private static final int ALIGNMENT_BYTES = 64;
 
@@ -155,21 +153,12 @@ public final class TokenWriter {
         }
         byte[] piece = new byte[PIECE_ELEMENTS * type.bytes()];
         MemorySegment bytes = MemorySegment.ofArray(piece);
-        ByteBuffer values = ByteBuffer.wrap(piece).order(ByteOrder.LITTLE_ENDIAN);
         for (long at = 0; at < elements; at += PIECE_ELEMENTS) {
             int count = (int) Math.min(PIECE_ELEMENTS, elements - at);
             if (type == tensor.type()) {
                 MemorySegment.copy(tensor.data(), at * type.bytes(), bytes, 0, (long) count * type.bytes());
             } else {
-                values.clear();
-                for (int i = 0; i < count; i++) {
-                    float value = tensor.data().getAtIndex(F32, at + i);
-                    switch (type) {
-                        case F16 -> values.putShort(Float.floatToFloat16(value));
-                        case BF16 -> values.putShort(Bfloat16.toBits(value));
-                        default -> throw new IllegalArgumentException("tokens cannot be written as " + type);
-                    }
-                }
+                Rounding.round(tensor.data().asSlice(4 * at, 4L * count), type, bytes);
             }
             out.write(piece, 0, count * type.bytes());
         }

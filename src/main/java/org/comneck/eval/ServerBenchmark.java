@@ -41,7 +41,7 @@ public final class ServerBenchmark {
     private static final int BATCH = 8;
     private static final int CONNECTIONS = 4;
     private static final int UNDER_WAY = 8; // of each
-    private static final int WARM_UP = 50;
+    private static final int WARM_UP = 400;
 
     private final EngineOptions options;
     private final Path photo;
@@ -113,11 +113,16 @@ public final class ServerBenchmark {
 
     // ---------------------------------------------------------------- latency
 
-    /** In turns: a call, a request over TCP, one over HTTP; all give the same f32 tokens, which is checked. */
+    /**
+     * In turns: a call, a request over TCP, one over HTTP; all give the same f32 tokens, which is checked. Then a frame that a thread of the
+     * server's answers at once, after a call in this process as before the request: what the machine takes to wake a thread of each that has
+     * slept for as long as a picture takes.
+     */
     private void latency(ServerProcess server, NativeEngine engine, byte[] bitstream, TokenOptions tokens, int requests)
             throws IOException {
-        Histogram[] times = {histogram(), histogram(), histogram()};
+        Histogram[] times = {histogram(), histogram(), histogram(), histogram()};
         byte[] frame = request(1, bitstream, ElementType.F32);
+        byte[] ping = new Message.Ping(1).toFrame().toByteArray();
         byte[] expected = engine.tokens(bitstream, tokens).data().toArray(java.lang.foreign.ValueLayout.JAVA_BYTE);
         try (Line tcp = new Line(server.tcpPort());
                 Line http = new Line(server.httpPort())) {
@@ -131,6 +136,13 @@ public final class ServerBenchmark {
                 long received = System.nanoTime();
                 byte[] posted = http.post("/v1/tokens?dtype=f32", bitstream);
                 long end = System.nanoTime();
+                engine.tokens(bitstream, tokens);
+                long pinged = System.nanoTime();
+                tcp.send(ping);
+                if (!(tcp.receive() instanceof Message.Pong)) {
+                    throw new InternalException("the server does not answer a ping", null);
+                }
+                long ponged = System.nanoTime();
                 if (i == -1 || i == requests - 1) {
                     check(expected, message, posted);
                 }
@@ -138,6 +150,7 @@ public final class ServerBenchmark {
                     times[0].recordValue(called - start);
                     times[1].recordValue(received - called);
                     times[2].recordValue(end - received);
+                    times[3].recordValue(ponged - pinged);
                 }
             }
         }
@@ -155,6 +168,7 @@ public final class ServerBenchmark {
                             micros - times[0].getValueAtPercentile(percentile) / 1000);
                 }
             }
+            line.put("ping_p" + (int) percentile + "_us", times[3].getValueAtPercentile(percentile) / 1000);
         }
         results.accept(line);
     }

@@ -6,8 +6,6 @@ import io.netty.buffer.ByteBufOutputStream;
 import io.netty.buffer.Unpooled;
 import java.io.IOException;
 import java.lang.foreign.MemorySegment;
-import java.lang.foreign.ValueLayout;
-import java.nio.ByteOrder;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -22,15 +20,12 @@ import org.comneck.engine.NativeEngine;
 import org.comneck.engine.Photo;
 import org.comneck.engine.PreparedTokens;
 import org.comneck.engine.TokenOptions;
-import org.comneck.tensor.Bfloat16;
 import org.comneck.tensor.ElementType;
+import org.comneck.tensor.Rounding;
 import org.comneck.tensor.Shape;
 
 /** Computes with {@link NativeEngine}. Images of equal size and options share a run; a damaged one harms nobody else. */
 final class EngineCompute implements Compute {
-    private static final ValueLayout.OfFloat F32 = ValueLayout.JAVA_FLOAT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
-    private static final ValueLayout.OfShort I16 = ValueLayout.JAVA_SHORT_UNALIGNED.withOrder(ByteOrder.LITTLE_ENDIAN);
-
     private final Limits limits;
     private final int mostImages;
     private final Metrics.Histogram encodeSeconds;
@@ -341,7 +336,7 @@ final class EngineCompute implements Compute {
             return;
         }
         MemorySegment to = MemorySegment.ofBuffer(owner.data.nioBuffer(item.index * bytes, bytes));
-        convert(tokens, type, to, elements);
+        Rounding.round(tokens.asSlice(0, 4 * elements), type, to);
         if (--owner.missing == 0) {
             ByteBuf data = owner.data;
             owner.data = null;
@@ -351,22 +346,6 @@ final class EngineCompute implements Compute {
                     data,
                     owner.container.identity(),
                     owner.options.layer()));
-        }
-    }
-
-    private static void convert(MemorySegment from, ElementType type, MemorySegment to, long elements) {
-        switch (type) {
-            case F32 -> MemorySegment.copy(from, 0, to, 0, 4 * elements);
-            case F16 -> {
-                for (long i = 0; i < elements; i++) {
-                    to.set(I16, 2 * i, Float.floatToFloat16(from.get(F32, 4 * i)));
-                }
-            }
-            default -> {
-                for (long i = 0; i < elements; i++) {
-                    to.set(I16, 2 * i, Bfloat16.toBits(from.get(F32, 4 * i)));
-                }
-            }
         }
     }
 }

@@ -22,7 +22,8 @@ import org.comneck.model.SafetensorsFile;
 /**
  * Trains the encoder from random weights. First each half of a block alone learns the teacher's: it gets the teacher's state before and is
  * asked for the one after. Then all run end to end, with the teacher's states as hints and its class probabilities as labels. The label
- * embeddings are learned beside: towards those probabilities, and towards the directions of a text encoder's embeddings.
+ * embeddings are learned beside: towards those probabilities, and towards the directions of a text encoder's embeddings. Where
+ * {@code degraded} says so, the encoder sees some photos as a codec leaves them and is asked for what the teacher makes of the photo as it is.
  */
 final class EncoderStage implements Stage {
     /** Patch tokens of each photo that the label embeddings learn from. */
@@ -41,10 +42,12 @@ final class EncoderStage implements Stage {
     private final Parameters parameters;
     private final EncoderNetwork network;
     private final DeitTeacher teacher;
+    private final CodecNetwork codec; // or null
+    private final int degraded;
     private final Tensor texts;
     private final List<Manifest.Label> labels;
 
-    EncoderStage(Recipe recipe, Path data) {
+    EncoderStage(Recipe recipe, Path data, Path runFolder) {
         this.recipe = recipe;
         this.data = data;
         this.photos = Photos.training(recipe, data);
@@ -63,6 +66,12 @@ final class EncoderStage implements Stage {
             throw new UsageException("recipe " + recipe.name() + ": the teacher has " + teacher.layers()
                     + " blocks, the encoder " + size.layers());
         }
+        double share = recipe.number("degraded", 0);
+        if (share < 0 || share > 1) {
+            throw new UsageException("recipe " + recipe.name() + ": degraded is " + share + ", not 0 to 1");
+        }
+        this.degraded = (int) Math.round(share * batch);
+        this.codec = degraded == 0 ? null : ModelParts.codec(recipe.word("degraded.codec"), data, runFolder, precision);
         this.labels = labels(Photos.resolve(data, recipe.word("labels")));
         this.texts = texts(Photos.resolve(data, recipe.word("texts")));
     }
@@ -161,15 +170,19 @@ final class EncoderStage implements Stage {
     @Override
     public Map<String, Double> step(long step, double progress) {
         SplittableRandom random = new SplittableRandom(seed * 0x632BE59BD9B4E019L + step);
-        Tensor pixels =
-                EncoderNetwork.normalize(batches.get(step, batch, size.image()).tensor());
+        Tensor seen = batches.get(step, batch, size.image()).tensor();
         DeitTeacher.Answer answer;
         NoGradGuard guard = new NoGradGuard();
         try {
-            answer = teacher.run(pixels);
+            answer = teacher.run(EncoderNetwork.normalize(seen));
+            if (degraded > 0) {
+                Tensor first = decoded(seen.narrow(0, 0, degraded), random);
+                seen = Ops.cat(0, first, seen.narrow(0, degraded, (long) batch - degraded));
+            }
         } finally {
             guard.close();
         }
+        Tensor pixels = EncoderNetwork.normalize(seen);
         Tensor target = torch.softmax(answer.logits(), 1);
         Tensor head = headLoss(answer, random);
         if (progress < alone) {
@@ -178,6 +191,21 @@ final class EncoderStage implements Stage {
         return progress < chained
                 ? blocksChained(pixels, answer, target, head)
                 : endToEnd(pixels, answer, target, head);
+    }
+
+    /** Photos of 8 bits as the codec leaves them, each coded at a random quality. */
+    private Tensor decoded(Tensor pixels, SplittableRandom random) {
+        long[] qualities = new long[Math.toIntExact(pixels.size(0))];
+        for (int i = 0; i < qualities.length; i++) {
+            qualities[i] = random.nextInt(codec.size().lambdas().size());
+        }
+        return decoded(pixels, qualities);
+    }
+
+    private Tensor decoded(Tensor pixels, long... qualities) {
+        Tensor decoded = codec.run(pixels, Ops.of(qualities, qualities.length), false, true)
+                .xHat();
+        return Ops.scaled(Ops.scaled(Ops.clamp01(decoded), 255).round(), 1.0 / 255);
     }
 
     /** Squared error as a part of what a state that says nothing would have. */
@@ -333,7 +361,8 @@ final class EncoderStage implements Stage {
     }
 
     /**
-     * Top-1 on held-out photos, from pixels, of the encoder and of the teacher. Thoroughly: also how often the nearest centroid of a folder of
+     * Top-1 on held-out photos, from pixels, of the encoder and of the teacher, and, with a codec, of the encoder from photos coded at the
+     * middle quality. Thoroughly: also how often the nearest centroid of a folder of
      * class folders names the class of photos in another, by the projected class token and by the teacher's class token behind its last norm.
      */
     @Override
@@ -341,18 +370,26 @@ final class EncoderStage implements Stage {
         int right = 0;
         int teacherRight = 0;
         int five = 0;
+        int decodedRight = 0;
         NoGradGuard guard = new NoGradGuard();
         parameters.useAverage(true);
         try {
             for (int i = 0; i < heldOut.count(); i++) {
                 try (var _ = new PointerScope()) {
-                    Tensor pixels = EncoderNetwork.normalize(centre(heldOut.get(i), size.image()));
+                    Tensor photo = centre(heldOut.get(i), size.image());
+                    Tensor pixels = EncoderNetwork.normalize(photo);
                     Tensor[] states = network.states(network.embed(pixels), 0);
                     int truth = truth(heldOut.file(i), labels);
                     int rank = rank(network.logits(states[size.layers()]), truth);
                     right += rank == 0 ? 1 : 0;
                     five += rank < 5 ? 1 : 0;
                     teacherRight += rank(teacher.run(pixels).logits(), truth) == 0 ? 1 : 0;
+                    if (codec != null) {
+                        int middle = codec.size().lambdas().size() / 2;
+                        Tensor decoded = EncoderNetwork.normalize(decoded(photo, middle));
+                        Tensor last = network.states(network.embed(decoded), 0)[size.layers()];
+                        decodedRight += rank(network.logits(last), truth) == 0 ? 1 : 0;
+                    }
                 }
             }
         } finally {
@@ -365,6 +402,9 @@ final class EncoderStage implements Stage {
         figures.put("top1", right / count);
         figures.put("top5", five / count);
         figures.put("teacher.top1", teacherRight / count);
+        if (codec != null) {
+            figures.put("decoded.top1", decodedRight / count);
+        }
         if (thorough && recipe.has("evaluate.centroids")) {
             centroids(figures);
         }

@@ -10,6 +10,7 @@ import java.util.Map;
 import java.util.stream.IntStream;
 import org.bytedeco.javacpp.PointerScope;
 import org.bytedeco.pytorch.AutoGradMode;
+import org.bytedeco.pytorch.global.torch.ScalarType;
 import org.comneck.DamagedDataException;
 import org.comneck.UsageException;
 import org.comneck.backend.CodingTables;
@@ -57,11 +58,50 @@ final class ModelParts implements AutoCloseable {
         if (!recipe.has("model")) {
             return ofStages(recipe, data, runFolder);
         }
-        String name = recipe.word("model");
-        return of(
-                name.equals("embedded") && !Files.exists(runFolder.resolve(name))
-                        ? ModelFile.openEmbedded()
-                        : ModelFile.open(find(name, data, runFolder)));
+        return of(open(recipe.word("model"), data, runFolder));
+    }
+
+    private static ModelFile open(String name, Path data, Path runFolder) {
+        return name.equals("embedded") && !Files.exists(runFolder.resolve(name))
+                ? ModelFile.openEmbedded()
+                : ModelFile.open(find(name, data, runFolder));
+    }
+
+    /** A codec that is used as it is: a stage's of the run folder, or a model file's. */
+    static CodecNetwork codec(String name, Path data, Path runFolder, ScalarType type) {
+        Path stage = Trainer.checkpoint(runFolder, name);
+        if (Files.exists(stage)) {
+            Recipe recipe = Checkpoint.recipe(stage, name);
+            Parameters parameters = CodecStage.parameters(recipe);
+            Checkpoint.read(stage).restore(stage, parameters);
+            CodecNetwork.Size size = CodecStage.size(recipe);
+            Manifest manifest = codecAlone(name, size);
+            ModelParts parts = new ModelParts("run folder " + runFolder, manifest, stored(parameters), null);
+            return new CodecNetwork(size, parts.frozenCodec(size), type);
+        }
+        try (ModelParts parts = of(open(name, data, runFolder))) {
+            CodecNetwork.Size size = parts.codecSize(parts.manifest.qualities().stream()
+                    .map(Manifest.Quality::lambda)
+                    .toList());
+            return new CodecNetwork(size, parts.frozenCodec(size), type);
+        }
+    }
+
+    private static Manifest codecAlone(String name, CodecNetwork.Size size) {
+        List<Manifest.Quality> qualities = new ArrayList<>();
+        for (double lambda : size.lambdas()) {
+            qualities.add(new Manifest.Quality(Integer.toString(qualities.size()), lambda));
+        }
+        return new Manifest(
+                name,
+                Manifest.PROFILE,
+                new Manifest.Codec("elic", size.n(), size.m(), size.slices()),
+                null,
+                null,
+                null,
+                qualities,
+                List.of(),
+                null);
     }
 
     /** The parts of an open model file, which is closed with them. */
@@ -104,16 +144,12 @@ final class ModelParts implements AutoCloseable {
         Parameters encoder = EncoderStage.parameters(encoderRecipe);
         Checkpoint.read(encoderFile).restore(encoderFile, encoder);
         tensors.putAll(stored(encoder));
-        CodecNetwork.Size size = CodecStage.size(codecRecipe);
+        Manifest coded = codecAlone(recipe.name(), CodecStage.size(codecRecipe));
         EncoderNetwork.Size vit = EncoderStage.size(encoderRecipe);
-        List<Manifest.Quality> qualities = new ArrayList<>();
-        for (double lambda : size.lambdas()) {
-            qualities.add(new Manifest.Quality(Integer.toString(qualities.size()), lambda));
-        }
         Manifest manifest = new Manifest(
-                recipe.name(),
-                Manifest.PROFILE,
-                new Manifest.Codec("elic", size.n(), size.m(), size.slices()),
+                coded.name(),
+                coded.profile(),
+                coded.codec(),
                 new Manifest.Preprocessing(vit.image(), "bicubic"),
                 null,
                 new Manifest.Encoder(
@@ -128,7 +164,7 @@ final class ModelParts implements AutoCloseable {
                         boxed(EncoderNetwork.MEAN),
                         boxed(EncoderNetwork.STD),
                         vit.projection()),
-                qualities,
+                coded.qualities(),
                 EncoderStage.labels(Photos.resolve(data, encoderRecipe.word("labels"))),
                 new Manifest.Tokens(-2, "patches"));
         ModelParts parts = new ModelParts("run folder " + runFolder, manifest, tensors, null);
@@ -229,7 +265,6 @@ final class ModelParts implements AutoCloseable {
 
     /** The codec's sizes; qualities' lambdas are the manifest's, or {@code codec.lambdas} of the recipe. */
     CodecNetwork.Size codecSize(Recipe recipe) {
-        Manifest.Codec codec = manifest.codec();
         List<Double> lambdas = recipe.has("codec.lambdas")
                 ? recipe.numbers("codec.lambdas")
                 : manifest.qualities().stream().map(Manifest.Quality::lambda).toList();
@@ -237,6 +272,11 @@ final class ModelParts implements AutoCloseable {
             throw new UsageException("recipe " + recipe.name() + ": codec.lambdas has " + lambdas.size()
                     + " values, the codec has " + manifest.qualities().size() + " qualities");
         }
+        return codecSize(lambdas);
+    }
+
+    private CodecNetwork.Size codecSize(List<Double> lambdas) {
+        Manifest.Codec codec = manifest.codec();
         boolean context = codec.slices().size() > 1;
         return new CodecNetwork.Size(
                 codec.n(),

@@ -136,7 +136,7 @@ public final class Trainer {
     private static Stage create(Recipe recipe, Path data, Path runFolder) {
         return switch (recipe.word("stage")) {
             case "codec" -> new CodecStage(recipe, data);
-            case "encoder" -> new EncoderStage(recipe, data);
+            case "encoder" -> new EncoderStage(recipe, data, runFolder);
             case "neck" -> new SurrogateStage(recipe, data, runFolder);
             default ->
                 throw new UsageException("recipe " + recipe.name() + ": stage '" + recipe.word("stage")
