@@ -73,6 +73,7 @@ public final class NativeEngine implements AutoCloseable {
     private static final int DEVICE = 0;
 
     private static final AtomicBoolean WARNED = new AtomicBoolean();
+    private static final AtomicBoolean SLOW = new AtomicBoolean();
     private static final float[] NO_MEAN = {0, 0, 0};
     private static final float[] NO_DEVIATION = {1, 1, 1};
     private static final ValueLayout.OfFloat F32 = ValueLayout.JAVA_FLOAT_UNALIGNED;
@@ -219,7 +220,14 @@ public final class NativeEngine implements AutoCloseable {
     }
 
     private static Backend processor(int threads) {
-        return CpuBackend.isAvailable() ? CpuBackend.open(threads) : new ReferenceBackend(threads);
+        if (CpuBackend.isAvailable()) {
+            return CpuBackend.open(threads);
+        }
+        warn(
+                SLOW,
+                "the native library cannot be used, plain Java works instead, with the same bits in f32 but many times slower: {0}",
+                CpuBackend.unavailabilityCause().getMessage());
+        return new ReferenceBackend(threads);
     }
 
     private static Backend cuda() {
@@ -250,12 +258,12 @@ public final class NativeEngine implements AutoCloseable {
     }
 
     private static void warn(String cause) {
-        if (WARNED.compareAndSet(false, true)) {
-            System.getLogger("org.comneck.engine")
-                    .log(
-                            System.Logger.Level.WARNING,
-                            "the GPU cannot be used, the processor works instead: {0}",
-                            cause);
+        warn(WARNED, "the GPU cannot be used, the processor works instead: {0}", cause);
+    }
+
+    private static void warn(AtomicBoolean once, String text, String cause) {
+        if (once.compareAndSet(false, true)) {
+            System.getLogger("org.comneck.engine").log(System.Logger.Level.WARNING, text, cause);
         }
     }
 

@@ -18,9 +18,11 @@ public sealed interface Answer {
      * @param shape [tokens, D], or [images, tokens, D] of a bitstream of several images
      * @param data elements, little-endian, row-major
      * @param identity of the model, 16 bytes
+     * @param version of the model that computed them
      * @param layer output of which block, as it was asked for or as the model says
      */
-    record Tokens(ElementType type, Shape shape, ByteBuf data, byte[] identity, int layer) implements Answer {
+    record Tokens(ElementType type, Shape shape, ByteBuf data, byte[] identity, String version, int layer)
+            implements Answer {
         @Override
         public void release() {
             data.release();

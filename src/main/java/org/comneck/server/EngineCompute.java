@@ -345,6 +345,7 @@ final class EngineCompute implements Compute {
                     images == 1 ? shape : Shape.of(images, shape.size(0), shape.size(1)),
                     data,
                     owner.container.identity(),
+                    owner.work.model().version(),
                     owner.options.layer()));
         }
     }

@@ -381,10 +381,10 @@ final class InferenceApi implements HttpRoutes.Api {
             call.submit(request, (answer, timing) -> {
                 Answer.Tokens tokens = (Answer.Tokens) answer;
                 if (inference.binaryOutput) {
-                    sendBinary(call, name, version, inference.id, tokens, timing);
+                    sendBinary(call, name, inference.id, tokens, timing);
                 } else {
                     try {
-                        core.worker().execute(() -> sendJson(call, name, version, inference.id, tokens));
+                        core.worker().execute(() -> sendJson(call, name, inference.id, tokens));
                     } catch (RejectedExecutionException e) {
                         tokens.release();
                         call.fail(Reason.QUEUE_FULL, "too many answers in JSON: ask for binary_data_output");
@@ -398,11 +398,10 @@ final class InferenceApi implements HttpRoutes.Api {
         }
     }
 
-    private ObjectNode head(String name, String version, String id, Answer.Tokens tokens) {
+    private static ObjectNode head(String name, String id, Answer.Tokens tokens) {
         ObjectNode json = HttpCall.JSON.createObjectNode();
-        List<String> versions = core.models().versions(name);
         json.put("model_name", name);
-        json.put("model_version", version != null ? version : versions.isEmpty() ? "" : versions.getLast());
+        json.put("model_version", tokens.version());
         if (!id.isEmpty()) {
             json.put("id", id);
         }
@@ -423,9 +422,8 @@ final class InferenceApi implements HttpRoutes.Api {
         };
     }
 
-    private void sendBinary(
-            HttpCall call, String name, String version, String id, Answer.Tokens tokens, Responder.Timing timing) {
-        ObjectNode json = head(name, version, id, tokens);
+    private void sendBinary(HttpCall call, String name, String id, Answer.Tokens tokens, Responder.Timing timing) {
+        ObjectNode json = head(name, id, tokens);
         ((ObjectNode) json.withArray("outputs").get(0))
                 .putObject("parameters")
                 .put("binary_data_size", tokens.data().readableBytes());
@@ -436,9 +434,9 @@ final class InferenceApi implements HttpRoutes.Api {
         call.send(200, "application/octet-stream", body, headers);
     }
 
-    private void sendJson(HttpCall call, String name, String version, String id, Answer.Tokens tokens) {
+    private void sendJson(HttpCall call, String name, String id, Answer.Tokens tokens) {
         try {
-            ObjectNode json = head(name, version, id, tokens);
+            ObjectNode json = head(name, id, tokens);
             ArrayNode data = ((ObjectNode) json.withArray("outputs").get(0)).putArray("data");
             ByteBuf values = tokens.data();
             for (int at = values.readerIndex(); at < values.writerIndex(); at += Float.BYTES) {

@@ -65,7 +65,8 @@ final class StubCompute implements Compute {
                     for (int i = 0; i < times; i++) {
                         tokens.writeBytes(body, body.readerIndex(), body.readableBytes());
                     }
-                    work.answer(new Answer.Tokens(ElementType.F16, Shape.of(bytes / 2, 1), tokens, new byte[16], -2));
+                    work.answer(
+                            new Answer.Tokens(ElementType.F16, Shape.of(bytes / 2, 1), tokens, new byte[16], "1", -2));
                 }
             }
         }

@@ -47,7 +47,7 @@ class TcpExactlyOnceTest {
                             .incrementAndGet();
                     ByteBuf tokens = body.copy();
                     work.answer(new Answer.Tokens(
-                            ElementType.F16, Shape.of(tokens.readableBytes() / 2, 1), tokens, new byte[16], -2));
+                            ElementType.F16, Shape.of(tokens.readableBytes() / 2, 1), tokens, new byte[16], "1", -2));
                 }
             }
         }
