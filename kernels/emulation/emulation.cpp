@@ -79,6 +79,14 @@ class Stacks {
 
 enum class State { kReady, kBarrier, kWarp, kEnded };
 
+struct Copy {
+  void *to;
+  const void *from;
+  size_t bytes;
+  size_t room;
+  size_t group;
+};
+
 struct Fiber {
   void *top = nullptr;  // of its stack, while it does not run
   char *stack = nullptr;
@@ -94,6 +102,10 @@ struct Fiber {
   unsigned mask = 0;
   uint64_t value = 0;
   int source = 0;
+  Together apply = nullptr;
+  void *operands = nullptr;
+  std::vector<Copy> copies;  // started, not done
+  size_t group = 0;          // that the next copy belongs to
   // What it gets.
   uint64_t result = 0;
 };
@@ -101,6 +113,7 @@ struct Fiber {
 struct SharedObject {
   const char *file;
   int line;
+  size_t bytes;
   std::unique_ptr<unsigned char[]> memory;
 };
 
@@ -123,6 +136,7 @@ Fiber *running = nullptr;
 const std::function<void()> *body = nullptr;
 std::vector<SharedObject> shared_objects;
 std::unique_ptr<unsigned char[]> dynamic;
+size_t dynamic_bytes = 0;
 bool failed = false;
 void *scheduler_top = nullptr;
 void *scheduler_fake_stack = nullptr;
@@ -240,9 +254,16 @@ void release_warp(Fiber &self) {
     }
     if (warp[i].state == State::kEnded) return fail("a warp operation names a lane that has ended: " + where(self) + ", " + where(warp[i]));
     if (warp[i].state != State::kWarp) return;
-    if (warp[i].mask != self.mask || warp[i].operation != self.operation || !same_site(warp[i].site, self.site)) {
+    if (warp[i].mask != self.mask || warp[i].operation != self.operation || warp[i].apply != self.apply ||
+        !same_site(warp[i].site, self.site)) {
       return fail("lanes of a warp are at different operations or name different lanes: " + where(self) + ", " + where(warp[i]));
     }
+  }
+  if (self.operation == WarpOperation::kTogether) {
+    if (present < kLanes) return fail("an operation of a whole warp where the block has a part of one: " + where(self));
+    void *operands[kLanes];
+    for (unsigned i = 0; i < kLanes; i++) operands[i] = warp[i].operands;
+    self.apply(operands);
   }
   uint64_t ballot = 0, sum = 0, most = 0;
   for (unsigned i = 0; i < present; i++) {
@@ -255,7 +276,8 @@ void release_warp(Fiber &self) {
     if ((self.mask >> i & 1u) == 0) continue;
     Fiber &lane = warp[i];
     switch (self.operation) {
-      case WarpOperation::kSync: break;
+      case WarpOperation::kSync:
+      case WarpOperation::kTogether: break;
       case WarpOperation::kBallot: lane.result = ballot; break;
       case WarpOperation::kAdd: lane.result = sum & 0xFFFFFFFFu; break;
       case WarpOperation::kMax: lane.result = most; break;
@@ -283,6 +305,7 @@ bool shuffle(std::vector<unsigned> *order) {
 
 void run_block(size_t shared_bytes) {
   dynamic.reset(new unsigned char[shared_bytes]);
+  dynamic_bytes = shared_bytes;
   std::memset(dynamic.get(), 0xA5, shared_bytes);
   shared_objects.clear();
   for (unsigned i = 0; i < fibers.size(); i++) start(fibers[i], i);
@@ -367,7 +390,7 @@ void *shared_object(const char *file, int line, size_t bytes) {
   for (const SharedObject &object : shared_objects) {
     if (object.line == line && std::strcmp(object.file, file) == 0) return object.memory.get();
   }
-  shared_objects.push_back({file, line, std::unique_ptr<unsigned char[]>(new unsigned char[bytes])});
+  shared_objects.push_back({file, line, bytes, std::unique_ptr<unsigned char[]>(new unsigned char[bytes])});
   std::memset(shared_objects.back().memory.get(), 0xA5, bytes);
   return shared_objects.back().memory.get();
 }
@@ -394,6 +417,7 @@ uint64_t warp_operation(WarpOperation operation, unsigned mask, uint64_t value, 
   self.mask = mask;
   self.value = value;
   self.source = source;
+  self.apply = nullptr;
   if ((mask >> (self.number % kLanes) & 1u) == 0) {
     fail("a lane does not name itself in its mask: " + where(self));
   } else {
@@ -401,6 +425,75 @@ uint64_t warp_operation(WarpOperation operation, unsigned mask, uint64_t value, 
   }
   to_scheduler(false);
   return self.result;
+}
+
+void together(Together apply, void *mine, Site site) {
+  Fiber &self = *running;
+  self.state = State::kWarp;
+  self.site = site;
+  self.operation = WarpOperation::kTogether;
+  self.mask = 0xFFFFFFFFu;
+  self.apply = apply;
+  self.operands = mine;
+  release_warp(self);
+  to_scheduler(false);
+}
+
+namespace {
+// Fails the launch; the fiber does not go on.
+void misused(const char *what, Site site) {
+  char text[320];
+  std::snprintf(text, sizeof text, "%s: thread %u at %s:%u", what, running->number, site.file, site.line);
+  fail(text);
+  to_scheduler(false);
+}
+}  // namespace
+
+void check_shared(const void *memory, size_t bytes, size_t alignment, Site site) {
+  const auto address = reinterpret_cast<uintptr_t>(memory);
+  const auto within = [&](const unsigned char *start, size_t size) {
+    const auto first = reinterpret_cast<uintptr_t>(start);
+    return address >= first && bytes <= size && address - first <= size - bytes;
+  };
+  bool is_shared = within(dynamic.get(), dynamic_bytes);
+  for (const SharedObject &object : shared_objects) is_shared = is_shared || within(object.memory.get(), object.bytes);
+  if (!is_shared) misused("an address that is not in shared memory", site);
+  if (address % alignment != 0) misused("a misaligned address", site);
+}
+
+void check_copy(const void *from, size_t bytes, size_t most, Site site) {
+  if (reinterpret_cast<uintptr_t>(from) % most != 0) misused("a misaligned address", site);
+  if (bytes > most) misused("a copy that is too long", site);
+}
+
+namespace {
+void copy_now(const Copy &copy) {
+  if (copy.bytes > 0) std::memcpy(copy.to, copy.from, copy.bytes);
+  std::memset(static_cast<char *>(copy.to) + copy.bytes, 0, copy.room - copy.bytes);
+}
+}  // namespace
+
+void copy_later(void *to, const void *from, size_t bytes, size_t room) {
+  const Copy copy{to, from, bytes, room, running->group};
+  if (generator() % 2 == 0) {
+    copy_now(copy);
+  } else {
+    running->copies.push_back(copy);
+  }
+}
+
+void commit_copies() { running->group++; }
+
+void wait_copies(size_t groups) {
+  std::vector<Copy> left;
+  for (const Copy &copy : running->copies) {
+    if (copy.group + groups < running->group) {
+      copy_now(copy);
+    } else {
+      left.push_back(copy);
+    }
+  }
+  running->copies.swap(left);
 }
 
 }  // namespace comneck::emulation

@@ -9,9 +9,12 @@
 // What is reported, and fails the launch:
 //   - a barrier or warp operation that not all of its threads reach: some ended, some wait elsewhere (another line counts as elsewhere);
 //   - lanes of one warp operation that name different masks, a lane outside of its own mask, a shuffle from a lane outside of the mask;
+//   - an operation of a whole warp (tensor cores, ldmatrix) in a warp that has fewer lanes;
+//   - an address that should be shared memory and is not, or is not aligned;
 //   - launch shapes that a device refuses.
 // Shared memory lies on the heap, filled with 0xA5 before each block: AddressSanitizer sees what reads or writes beyond it, and what was
-// never written is a large negative number rather than 0.
+// never written is a large negative number rather than 0. Asynchronous copies are done when they are started or when they are waited
+// for, as the seed has it: a missing wait shows, and so does a copy over something that is still read.
 //
 // What it cannot express is listed in kernels/README.md.
 #ifndef COMNECK_KERNELS_EMULATION_H
@@ -46,6 +49,12 @@ struct alignas(16) float4 {
 };
 struct alignas(16) uint4 {
   unsigned x, y, z, w;
+};
+struct alignas(8) float2 {
+  float x, y;
+};
+struct alignas(8) uint2 {
+  unsigned x, y;
 };
 
 // Coordinates of the fiber that runs.
@@ -168,10 +177,26 @@ void *shared_object(const char *file, int line, size_t bytes);
 void *dynamic_shared();
 int block_barrier(int predicate, Site site, int mode);  // mode 0: plain, 1: and, 2: or, 3: count
 
-enum class WarpOperation { kSync, kBallot, kShuffle, kAdd, kMax };
+enum class WarpOperation { kSync, kBallot, kShuffle, kAdd, kMax, kTogether };
 // value: this lane's; source: the lane whose value a shuffle returns. Up to 8 bytes.
 uint64_t warp_operation(WarpOperation operation, unsigned mask, uint64_t value, int source, Site site);
 int lane();
+
+// What the 32 lanes of a warp do together, such as a matrix product: apply gets what each lane brought, once all are there.
+using Together = void (*)(void *const *lanes);
+void together(Together apply, void *mine, Site site);
+
+// Reports and fails the launch unless these bytes are shared memory of this block, at a multiple of `alignment`.
+void check_shared(const void *memory, size_t bytes, size_t alignment, Site site);
+
+// Likewise unless the source of an asynchronous copy is aligned and the copy no longer than `most`.
+void check_copy(const void *from, size_t bytes, size_t most, Site site);
+
+// Asynchronous copies of the fiber that runs: `bytes` from `from`, then zeros up to `room`.
+void copy_later(void *to, const void *from, size_t bytes, size_t room);
+void commit_copies();
+// Until at most this many of the groups committed last are under way.
+void wait_copies(size_t groups);
 
 template <class T>
 uint64_t bits_of(T value) {

@@ -27,6 +27,20 @@ inline float from_f16(uint16_t half) {
   return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(small));
 }
 
+// Round to nearest even; above 65,519 infinity; NaN stays NaN.
+inline uint16_t to_f16(float value) {
+  const auto bits = std::bit_cast<uint32_t>(value);
+  const uint32_t sign = bits >> 31 << 15;
+  const uint32_t size = bits & 0x7FFFFFFFu;
+  if (size > 0x7F800000u) return static_cast<uint16_t>(sign | 0x7E00u);
+  if (size >= 0x477FF000u) return static_cast<uint16_t>(sign | 0x7C00u);
+  if (size < 0x38800000u) {  // below 2^-14: a multiple of 2^-24, which adding 0.5 rounds to
+    const float shifted = std::bit_cast<float>(size) + 0.5f;
+    return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(shifted) - 0x3F000000u));
+  }
+  return static_cast<uint16_t>(sign | ((size - 0x38000000u + 0xFFFu + (size >> 13 & 1u)) >> 13));
+}
+
 }  // namespace comneck
 
 #endif
