@@ -1,0 +1,253 @@
+// The kernel against f64 on the same rounded numbers, both tiles, at sizes around them: sources, residuals and destinations of every type,
+// aligned and not, with NaNs in every gap of memory and nothing behind its end.
+#include "tensor_gemm/tensor_gemm.h"
+
+#include <cmath>
+#include <random>
+
+#include "backend/bits.h"
+#include "check.h"
+#include "device_array.h"
+
+using namespace comneck;
+using namespace comneck::cuda;
+
+namespace {
+
+constexpr uint8_t kUntouched = 0xCD;
+
+uint16_t narrow(int32_t type, float x) { return type == COMNECK_BF16 ? to_bf16(x) : to_f16(x); }
+float wide(int32_t type, uint16_t x) { return type == COMNECK_BF16 ? from_bf16(x) : from_f16(x); }
+
+// Rows of `stride` elements, `before` of them in front of the first channel; what is not a channel is NaN. Ends with the last channel.
+struct Matrix {
+  int32_t type;
+  int64_t rows, columns, before, stride;
+  std::vector<uint8_t> bytes;
+
+  Matrix(int32_t element, int64_t row_count, int64_t column_count, bool aligned)
+      : type(element), rows(row_count), columns(column_count), before(aligned ? 8 : 1),
+        stride(aligned ? (column_count + 7) / 8 * 8 + 16 : column_count + 3 - column_count % 2) {
+    bytes.assign(static_cast<size_t>((rows == 0 ? 0 : (rows - 1) * stride + before + columns) * size()), 0xFF);  // NaNs
+  }
+  int64_t size() const { return type == COMNECK_F32 ? 4 : 2; }
+  size_t place(int64_t row, int64_t c) const { return static_cast<size_t>((row * stride + before + c) * size()); }
+  void set(int64_t row, int64_t c, float x) {
+    const uint16_t half = narrow(type, x);
+    std::memcpy(&bytes[place(row, c)], type == COMNECK_F32 ? static_cast<const void *>(&x) : &half, static_cast<size_t>(size()));
+  }
+  float get(int64_t row, int64_t c) const {
+    if (type == COMNECK_F32) {
+      float x;
+      std::memcpy(&x, &bytes[place(row, c)], 4);
+      return x;
+    }
+    uint16_t half;
+    std::memcpy(&half, &bytes[place(row, c)], 2);
+    return wide(type, half);
+  }
+  Side side(DeviceArray<uint8_t> &device) const { return {device.data() + before * size(), stride, type}; }
+};
+
+struct Case {
+  int64_t rows;
+  int32_t inputs, outputs;
+  int32_t type;      // of the product
+  int32_t source;    // types of the others; residual -1: none
+  int32_t residual;
+  int32_t destination;
+  bool aligned;
+  int32_t function;
+};
+
+double function_of(int32_t function, double x) {
+  switch (function) {
+    case COMNECK_RELU: return x > 0 ? x : 0;
+    case COMNECK_QUICK_GELU: return x / (1 + std::exp(-1.702 * x));
+    case COMNECK_GELU: return x * 0.5 * std::erfc(-x / std::sqrt(2.0));
+    default: return x;
+  }
+}
+
+Matrix multiply(const Case &c, const Matrix &source, const std::vector<uint16_t> &weights, const std::vector<float> &bias, const Matrix *residual,
+                GemmTile tile) {
+  Matrix out(c.destination, source.rows, c.outputs, c.aligned);
+  std::fill(out.bytes.begin(), out.bytes.end(), kUntouched);
+  DeviceArray<uint8_t> device_source(source.bytes);
+  DeviceArray<uint8_t> device_residual(residual == nullptr ? std::vector<uint8_t>() : residual->bytes);
+  DeviceArray<uint8_t> device_out(out.bytes);
+  DeviceArray<uint16_t> device_weights(weights);
+  DeviceArray<float> device_bias(bias);
+  GemmCall call{};
+  call.source = source.side(device_source);
+  call.weights = device_weights.data();
+  call.bias = device_bias.data();
+  if (residual != nullptr) call.residual = residual->side(device_residual);
+  call.destination = out.side(device_out);
+  call.rows = source.rows;
+  call.inputs = c.inputs;
+  call.outputs = c.outputs;
+  call.type = c.type;
+  call.function = c.function;
+  CHECK(tensor_gemm(call, tile, 4, nullptr) == cudaSuccess);
+  out.bytes = device_out.to_host();
+  for (int64_t row = 0; row < out.rows; row++) {
+    for (int64_t gap = row == 0 ? -out.before : out.columns - out.stride; gap < 0; gap++) {
+      for (int64_t i = 0; i < out.size(); i++) CHECK_EQ(out.bytes[out.place(row, gap) + static_cast<size_t>(i)], kUntouched);
+    }
+  }
+  return out;
+}
+
+void check_case(const Case &c) {
+  std::mt19937 generator(static_cast<uint32_t>(c.rows * 31 + c.inputs * 7 + c.outputs));
+  std::normal_distribution<float> normal;
+  Matrix source(c.source, c.rows, c.inputs, c.aligned);
+  for (int64_t r = 0; r < c.rows; r++) {
+    for (int32_t k = 0; k < c.inputs; k++) source.set(r, k, normal(generator));
+  }
+  std::vector<float> weight(static_cast<size_t>(c.outputs) * static_cast<size_t>(c.inputs));
+  for (float &w : weight) w = normal(generator) / std::sqrt(static_cast<float>(c.inputs)) * 2.0f;
+  std::vector<float> bias(static_cast<size_t>(c.outputs));
+  for (float &b : bias) b = normal(generator);
+  Matrix residual(c.residual < 0 ? COMNECK_F32 : c.residual, c.rows, c.outputs, c.aligned);
+  for (int64_t r = 0; r < c.rows; r++) {
+    for (int32_t o = 0; o < c.outputs; o++) residual.set(r, o, normal(generator));
+  }
+  const std::vector<uint16_t> packed = pack_gemm_weights(weight.data(), c.outputs, c.inputs, c.type);
+  const Matrix *added = c.residual < 0 ? nullptr : &residual;
+  const Matrix small = multiply(c, source, packed, bias, added, GemmTile::kSmall);
+  const Matrix large = multiply(c, source, packed, bias, added, GemmTile::kLarge);
+  CHECK(small.bytes == large.bytes);
+
+  // A sum loses less than 2^-23 of its terms' sizes at each addition of a few products; functions are good to some units in the last place
+  // and stretch what they get by at most 1.13.
+  const double bit = std::ldexp(1.0, -23);
+  const double unit = c.destination == COMNECK_F32 ? bit : c.destination == COMNECK_BF16 ? std::ldexp(1.0, -8) : std::ldexp(1.0, -11);
+  double worst = 0.0;
+  for (int64_t r = 0; r < c.rows; r++) {
+    for (int32_t o = 0; o < c.outputs; o++) {
+      double sum = bias[static_cast<size_t>(o)];
+      double sizes = std::fabs(sum);
+      for (int32_t k = 0; k < c.inputs; k++) {
+        const double product = double{wide(c.type, narrow(c.type, source.get(r, k)))} *
+                               wide(c.type, narrow(c.type, weight[static_cast<size_t>(o) * static_cast<size_t>(c.inputs) + static_cast<size_t>(k)]));
+        sum += product;
+        sizes += std::fabs(product);
+      }
+      if (added != nullptr) {
+        sum += residual.get(r, o);
+        sizes += std::fabs(residual.get(r, o));
+      }
+      const double expected = function_of(c.function, sum);
+      const double found = small.get(r, o);
+      const double tolerance = unit * std::fabs(expected) + 1.13 * sizes * (c.inputs / 4 + 8) * bit + 1e-6;
+      worst = std::max(worst, std::fabs(found - expected) / tolerance);
+      if (!(std::fabs(found - expected) <= tolerance)) {
+        std::fprintf(stderr, "%lld x %d to %d, types %d, %d, %d, %d, function %d: row %lld, output %d is %.9g instead of %.9g, allowed %.3g\n",
+                     static_cast<long long>(c.rows), c.inputs, c.outputs, c.type, c.source, c.residual, c.destination, c.function,
+                     static_cast<long long>(r), o, found, expected, tolerance);
+        std::exit(1);
+      }
+    }
+  }
+  if (std::getenv("COMNECK_SHOW") != nullptr) {
+    std::printf("%lld x %d to %d: %.3f of the tolerance\n", static_cast<long long>(c.rows), c.inputs, c.outputs, worst);
+  }
+}
+
+// A row's bits are the same alone, in a batch, and in any order of threads; what is not finite stays in its row.
+void check_rows() {
+  const Case c{130, 100, 72, COMNECK_BF16, COMNECK_BF16, -1, COMNECK_F32, true, COMNECK_QUICK_GELU};
+  std::mt19937 generator(4);
+  std::normal_distribution<float> normal;
+  Matrix source(COMNECK_BF16, c.rows, c.inputs, true);
+  for (int64_t r = 0; r < c.rows; r++) {
+    for (int32_t k = 0; k < c.inputs; k++) source.set(r, k, normal(generator));
+  }
+  std::vector<float> weight(static_cast<size_t>(c.outputs * c.inputs));
+  for (float &w : weight) w = normal(generator);
+  const std::vector<float> bias(static_cast<size_t>(c.outputs), 0.5f);
+  const std::vector<uint16_t> packed = pack_gemm_weights(weight.data(), c.outputs, c.inputs, c.type);
+  const Matrix all = multiply(c, source, packed, bias, nullptr, GemmTile::kAuto);
+  for (const int64_t row : {0, 63, 64, 129}) {
+    Matrix one(COMNECK_BF16, 1, c.inputs, true);
+    for (int32_t k = 0; k < c.inputs; k++) one.set(0, k, source.get(row, k));
+    const Matrix alone = multiply(c, one, packed, bias, nullptr, GemmTile::kAuto);
+    for (int32_t o = 0; o < c.outputs; o++) CHECK_EQ(alone.get(0, o), all.get(row, o));
+  }
+#if defined(COMNECK_EMULATION)
+  for (uint64_t seed = 2; seed < 8; seed++) {
+    emulation::seed(seed);
+    CHECK(multiply(c, source, packed, bias, nullptr, GemmTile::kSmall).bytes == all.bytes);
+    CHECK(multiply(c, source, packed, bias, nullptr, GemmTile::kLarge).bytes == all.bytes);
+  }
+#endif
+  source.set(5, 99, NAN);
+  source.set(70, 0, INFINITY);
+  const Matrix found = multiply(c, source, packed, bias, nullptr, GemmTile::kSmall);
+  for (int64_t r = 0; r < c.rows; r++) {
+    for (int32_t o = 0; o < c.outputs; o++) {
+      const float x = found.get(r, o);
+      if (r == 5) {
+        CHECK(std::isnan(x));
+      } else if (r == 70) {
+        CHECK(x == INFINITY || x == 0.0f);
+      } else {
+        CHECK_EQ(x, all.get(r, o));
+      }
+    }
+  }
+}
+
+void check_refusals() {
+  DeviceArray<uint16_t> memory(4096);
+  DeviceArray<float> bias(8);
+  GemmCall call{};
+  call.source = {memory.data(), 8, COMNECK_BF16};
+  call.weights = memory.data() + 1024;
+  call.bias = bias.data();
+  call.destination = {memory.data() + 2048, 8, COMNECK_BF16};
+  call.rows = 1;
+  call.inputs = call.outputs = 8;
+  call.type = COMNECK_BF16;
+  const auto run = [](const GemmCall &c) { return tensor_gemm(c, GemmTile::kAuto, 4, nullptr); };
+  CHECK(run(call) == cudaSuccess);
+  GemmCall wrong = call;
+  wrong.type = COMNECK_F16;
+  CHECK(run(wrong) == cudaErrorInvalidValue);
+  wrong = call;
+  wrong.weights += 4;
+  CHECK(run(wrong) == cudaErrorInvalidValue);
+  wrong = call;
+  wrong.rows = -1;
+  CHECK(run(wrong) == cudaErrorInvalidValue);
+  wrong = call;
+  wrong.inputs = 0;
+  CHECK(run(wrong) == cudaErrorInvalidValue);
+  wrong = call;
+  wrong.rows = 0;
+  CHECK(run(wrong) == cudaSuccess);
+}
+
+}  // namespace
+
+int main() {
+  constexpr int32_t kF = COMNECK_F32, kB = COMNECK_BF16, kH = COMNECK_F16;
+  check_case({1, 1, 1, kB, kB, -1, kF, true, COMNECK_NONE});
+  check_case({1, 8, 8, kB, kB, -1, kB, true, COMNECK_NONE});
+  check_case({31, 64, 33, kB, kB, kF, kF, true, COMNECK_RELU});
+  check_case({32, 72, 64, kH, kH, kH, kH, true, COMNECK_QUICK_GELU});
+  check_case({33, 100, 20, kB, kB, kB, kF, true, COMNECK_GELU});
+  check_case({63, 127, 63, kB, kB, kF, kB, false, COMNECK_QUICK_GELU});
+  check_case({64, 128, 128, kB, kF, -1, kF, true, COMNECK_NONE});
+  check_case({65, 129, 130, kB, kF, kB, kB, false, COMNECK_GELU});
+  check_case({129, 200, 65, kH, kF, kF, kH, true, COMNECK_GELU});
+  check_case({128, 320, 96, kH, kH, -1, kF, false, COMNECK_NONE});
+  check_case({257, 192, 192, kB, kB, kF, kF, true, COMNECK_NONE});
+  check_case({257, 64, 256, kB, kB, -1, kB, true, COMNECK_QUICK_GELU});
+  check_case({5, 1100, 40, kB, kB, kF, kF, true, COMNECK_NONE});
+  check_rows();
+  check_refusals();
+  return 0;
+}
