@@ -62,9 +62,14 @@ __device__ inline uint32_t cost_of(uint32_t frequency) {
 struct Book {
   const RansTableShape *shapes;
   const uint16_t *starts;
+  int32_t last;
 
   __device__ Book(const uint8_t *tables, const RansEncodeTables &at)
-      : shapes(reinterpret_cast<const RansTableShape *>(tables + at.shapes)), starts(reinterpret_cast<const uint16_t *>(tables + at.starts)) {}
+      : shapes(reinterpret_cast<const RansTableShape *>(tables + at.shapes)),
+        starts(reinterpret_cast<const uint16_t *>(tables + at.starts)),
+        last(at.tables - 1) {}
+  // Whatever the index, a table that exists.
+  __device__ int32_t table(uint8_t index) const { return min(int32_t{index}, last); }
 };
 
 struct Symbol {
@@ -131,12 +136,15 @@ __device__ inline void put_bits(uint32_t *words, int64_t bit, uint64_t value, in
 }
 
 // Stage 1 for image n. Returns the number of its side bits, to every thread; those that fit side_room words are there after the next
-// barrier. cost: in shared memory, 0 before; in 256ths of a bit after the next barrier, where the caller asks for it.
-__device__ int64_t gather_side(const RansEncodeCall &call, const uint8_t *tables, int64_t n, int32_t *sums, unsigned long long *cost) {
+// barrier. cost and no_table: in shared memory, 0 before; after the next barrier the cost in 256ths of a bit, where the caller asks for it,
+// and whether an index has no table.
+__device__ int64_t gather_side(const RansEncodeCall &call, const uint8_t *tables, int64_t n, int32_t *sums, unsigned long long *cost,
+                               int32_t *no_table) {
   const int32_t t = static_cast<int32_t>(threadIdx.x);
   uint32_t *side = call.side + n * call.side_room;
   int64_t bit = 0;
   unsigned long long mine = 0;
+  bool missing = false;
   for (int32_t p = 0; p < call.pass_count; p++) {
     const RansEncodePass &pass = call.passes[p];
     const Book book(tables, pass.tables);
@@ -150,8 +158,10 @@ __device__ int64_t gather_side(const RansEncodeCall &call, const uint8_t *tables
         const int32_t i = base + t * kPerThread + j;
         sides[j] = {0, 0};
         if (i < pass.count) {
-          sides[j] = side_of(book.shapes[indices[i]], values[i]);
-          if (call.substreams == 0) mine += cost_of(symbol_of(book, indices[i], values[i]).frequency);
+          const int32_t table = book.table(indices[i]);
+          missing = missing || table != indices[i];
+          sides[j] = side_of(book.shapes[table], values[i]);
+          if (call.substreams == 0) mine += cost_of(symbol_of(book, table, values[i]).frequency);
         }
         width += sides[j].width;
       }
@@ -171,6 +181,7 @@ __device__ int64_t gather_side(const RansEncodeCall &call, const uint8_t *tables
     }
   }
   if (call.substreams == 0) atomicAdd(cost, mine);
+  if (missing) atomicOr(no_table, 1);
   return bit;
 }
 
@@ -204,7 +215,7 @@ __device__ void encode_lanes(const RansEncodeCall &call, const uint8_t *tables, 
       const int32_t i = (r * all + s) * kLanes + l;
       const bool active = r < rounds && i < count;
       Symbol symbol{0, 1};
-      if (active) symbol = symbol_of(book, indices[i], values[i]);
+      if (active) symbol = symbol_of(book, book.table(indices[i]), values[i]);
       const bool full = active && x >> 20 >= symbol.frequency;
       const unsigned givers = __ballot_sync(kAll, full ? 1 : 0) >> (lane & ~(kLanes - 1)) & 0xFFu;
       cursor -= __popc(givers);
@@ -310,6 +321,7 @@ __global__ void __launch_bounds__(kThreads) encode_images(RansEncodeCall call, i
   COMNECK_SHARED(side_bits, int64_t[kMostImages]);
   COMNECK_SHARED(sums, int32_t[kWarps]);
   COMNECK_SHARED(cost, unsigned long long[1]);
+  COMNECK_SHARED(no_table, int32_t[1]);
   COMNECK_SHARED(crc_step, uint32_t[256]);
   COMNECK_SHARED(crc_part, uint32_t[kThreads]);
   COMNECK_SHARED(assembly, Assembly[1]);
@@ -323,9 +335,12 @@ __global__ void __launch_bounds__(kThreads) encode_images(RansEncodeCall call, i
   // 1. side bits, substreams, checksum
   for (int32_t k = 0; k < here; k++) {
     const int64_t n = first_image + k;
-    if (t == 0) cost[0] = 0;
+    if (t == 0) {
+      cost[0] = 0;
+      no_table[0] = 0;
+    }
     __syncthreads();
-    const int64_t bits = gather_side(call, tables, n, sums, cost);
+    const int64_t bits = gather_side(call, tables, n, sums, cost, no_table);
     int32_t p = 0;
     const auto symbol_at = [&](int64_t i) {
       while (i >= call.passes[p].first + call.passes[p].count) p++;
@@ -337,7 +352,7 @@ __global__ void __launch_bounds__(kThreads) encode_images(RansEncodeCall call, i
       const int64_t wanted = min(int64_t{kMaxSubstreams}, max(int64_t{1}, (bytes + kBytesPerSubstream / 2) / kBytesPerSubstream));
       substreams[k] = call.substreams > 0 ? call.substreams : static_cast<int32_t>(wanted);
       side_bits[k] = bits;
-      call.encoded[n] = {0, checksum, substreams[k], 0, 0};
+      call.encoded[n] = {0, checksum, substreams[k], 0, no_table[0]};
     }
     __syncthreads();
   }

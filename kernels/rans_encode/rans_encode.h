@@ -29,7 +29,7 @@ struct RansEncodePass {
   RansEncodeTables tables;
   int32_t count;          // of an image
   int64_t first;          // symbols of an image in the passes before
-  const uint8_t *indices;  // device: each below tables.tables
+  const uint8_t *indices;  // device; one without a table is reported
   int64_t indices_stride;  // 0: all images have the same
   const int16_t *values;   // device
   int64_t values_stride;
@@ -41,7 +41,7 @@ struct RansEncoded {
   uint32_t checksum;    // CRC32C of the symbols
   int32_t substreams;
   int32_t overflowed;   // 1: the payload did not fit its room, of which nothing was written
-  int32_t unused;
+  int32_t no_table;     // 1: an index has no table, so that the payload is of no use
 };
 
 struct RansEncodeCall {

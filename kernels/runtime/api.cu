@@ -205,7 +205,8 @@ int32_t comneck_plan_seal(comneck_plan *plan, int64_t memory_bytes, void **memor
 
 int32_t comneck_plan_bytes(const comneck_plan *plan, int64_t *bytes) {
   if (plan == nullptr || bytes == nullptr) return no_plan();
-  *bytes = plan->memory.bytes() + plan->constant_memory.bytes() + plan->coded.bytes() + plan->indices.bytes() + plan->payload_memory.bytes();
+  *bytes = plan->memory.bytes() + plan->constant_memory.bytes() + plan->coded.bytes() + plan->indices.bytes() + plan->payload_memory.bytes() +
+           plan->encoded.bytes() + plan->encode_scratch.bytes();
   return COMNECK_OK;
 }
 
@@ -549,8 +550,7 @@ int32_t add_decode(comneck_plan &plan, const comneck_tables *tables, int32_t nee
     call.indices = q.indices;
     call.coded = q.coded + first;
     call.coded_stride = q.symbols;
-    // With few images each has a multiprocessor for itself; with many, four share a block so that its lanes are busy.
-    return rans_decode(call, call.image_count <= 2 * q.multiprocessors ? 1 : 4, q.stream);
+    return rans_decode(call, images_per_block(call.image_count, q.multiprocessors), q.stream);
   });
 }
 
@@ -667,6 +667,55 @@ int32_t comneck_plan_damage(const comneck_plan *plan, int32_t image, char *text,
   }
   const PayloadDamage &damage = plan->payloads[static_cast<size_t>(image)].damage;
   return copy_damage(damage.message, damage.offset, text, text_bytes, offset);
+}
+
+int32_t comneck_plan_encode(comneck_plan *plan, const comneck_tables *const *tables, const comneck_view *symbols,
+                            const comneck_view *indices, int32_t pass_count, int32_t substreams) {
+  return guarded([&]() -> int32_t {
+    if (plan == nullptr || plan->sealed || !plan->encoded_passes.empty()) {
+      return fail(COMNECK_MISUSE, "no plan that could encode, or for the second time");
+    }
+    COMNECK_CHECK(check_encode(tables, symbols, indices, pass_count, substreams, &plan->reach));
+    RansEncodeCall &call = plan->encode;
+    std::vector<uint8_t> block;
+    std::map<const comneck_tables *, RansEncodeTables> packed;
+    for (int32_t p = 0; p < pass_count; p++) {
+      if (!packed.contains(tables[p])) packed[tables[p]] = append_encode_tables(tables[p]->packed, &block);
+      comneck_plan::EncodedPass pass{symbols[p], indices[p], 0, packed[tables[p]]};
+      if (indices[p].channel_stride == 0) {
+        const std::vector<uint8_t> channels = channel_indices(symbols[p]);
+        pass.channel_indices = plan->constant(channels.data(), static_cast<int64_t>(channels.size()));
+      }
+      call.symbols += positions_of(symbols[p]) * symbols[p].channels;
+      plan->encoded_passes.push_back(pass);
+    }
+    call.image_count = symbols[0].images;
+    call.substreams = substreams;
+    call.pass_count = pass_count;
+    call.tables_bytes = static_cast<int32_t>(block.size());
+    call.word_room = rans_encode_words(call.symbols, pass_count);
+    plan->at_encode_tables = plan->constant(block.data(), static_cast<int64_t>(block.size()));
+    const std::vector<RansEncodePass> unaddressed(static_cast<size_t>(pass_count));
+    plan->at_encoded_passes = plan->constant(unaddressed.data(), static_cast<int64_t>(unaddressed.size() * sizeof(RansEncodePass)));
+    return plan->add([](const Queue &q) {
+      return rans_encode(*q.encode, images_per_block(q.encode->image_count, q.multiprocessors), q.stream);
+    });
+  });
+}
+
+int32_t comneck_plan_encoded(const comneck_plan *plan, int32_t image, const void **payload, int64_t *payload_bytes, int32_t *symbol_checksum) {
+  if (plan == nullptr || image < 0 || image >= plan->encode.image_count || payload == nullptr || payload_bytes == nullptr ||
+      symbol_checksum == nullptr) {
+    return fail(COMNECK_MISUSE, "image %d is none that the plan encodes", image);
+  }
+  if (!plan->encoded_valid) return not_executed();
+  const RansEncoded &it = plan->encoded_results()[image];
+  if (it.no_table != 0) return no_table(image);
+  const int64_t payloads = plan->encoded.bytes() - plan->encode.image_count * plan->encode.payload_room;
+  *payload = plan->encoded_staging.data() + payloads + image * plan->encode.payload_room;
+  *payload_bytes = it.bytes;
+  *symbol_checksum = static_cast<int32_t>(it.checksum);
+  return COMNECK_OK;
 }
 
 // A decoder without a plan runs on the processor.

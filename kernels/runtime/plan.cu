@@ -1,5 +1,6 @@
 #include "runtime/plan.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "comneck_cuda.h"
@@ -71,6 +72,9 @@ constexpr int64_t kAlignment = 256;  // of every part of device memory
 
 int64_t aligned(int64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
+// For a payload that is encoded, at first: two bits a symbol, which few photos need. All of it is copied down.
+int64_t first_room(int64_t symbols) { return aligned(symbols / 4 + 4096); }
+
 }  // namespace
 }  // namespace comneck::cuda
 
@@ -123,6 +127,10 @@ int32_t comneck_plan::seal(int64_t memory_bytes) {
   COMNECK_TRY(indices.allocate(images * most_symbols));
   COMNECK_TRY(port_staging.allocate(host));
   COMNECK_TRY(room_for_payloads());
+  if (!encoded_passes.empty()) {
+    address_encoded_passes();
+    COMNECK_TRY(room_for_encoded(first_room(encode.symbols)));
+  }
   if (memory_bytes > 0) COMNECK_TRY(check_cuda(cudaMemsetAsync(memory.data(), 0, static_cast<size_t>(memory_bytes), stream), "clearing memory"));
   if (host > 0) std::memset(port_staging.data(), 0, static_cast<size_t>(host));
   if (!constants.empty()) {
@@ -160,6 +168,71 @@ int32_t comneck_plan::room_for_payloads() {
   COMNECK_TRY(payload_staging.allocate(head + 2 * room));
   if (sealed) capture();
   return COMNECK_OK;
+}
+
+// Results, then payloads, in device memory as in pinned memory; words, then side bits, in scratch memory.
+int32_t comneck_plan::room_for_encoded(int64_t payload_room) {
+  if (encoded_passes.empty()) return COMNECK_OK;
+  const int64_t images = encode.image_count;
+  encode.payload_room = payload_room;  // also where it is not to be had: the next execution asks again
+  encode.side_room = rans_encode_side(payload_room);
+  const int64_t at_payloads = aligned(images * static_cast<int64_t>(sizeof(RansEncoded)));
+  const int64_t bytes = at_payloads + images * payload_room;
+  const int64_t at_side = aligned(2 * images * encode.word_room);
+  const int64_t scratch = at_side + 4 * images * encode.side_room;
+  if (encoded.bytes() == bytes && encoded_staging.bytes() == bytes && encode_scratch.bytes() == scratch) return COMNECK_OK;
+  drop_graph();  // it has the old addresses
+  COMNECK_TRY(encoded.allocate(bytes));
+  COMNECK_TRY(encoded_staging.allocate(bytes));
+  COMNECK_TRY(encode_scratch.allocate(scratch));
+  encode.encoded = reinterpret_cast<RansEncoded *>(encoded.data());
+  encode.payloads = reinterpret_cast<uint8_t *>(encoded.data() + at_payloads);
+  encode.words = reinterpret_cast<uint16_t *>(encode_scratch.data());
+  encode.side = reinterpret_cast<uint32_t *>(encode_scratch.data() + at_side);
+  if (sealed) capture();
+  return COMNECK_OK;
+}
+
+void comneck_plan::address_encoded_passes() {
+  std::vector<RansEncodePass> described;
+  int64_t first = 0;
+  for (const EncodedPass &pass : encoded_passes) {
+    RansEncodePass one{};
+    one.tables = pass.tables;
+    one.count = static_cast<int32_t>(positions_of(pass.symbols) * pass.symbols.channels);
+    one.first = first;
+    one.values = reinterpret_cast<const int16_t *>(memory.data() + pass.symbols.offset_bytes);
+    one.values_stride = one.count;
+    const bool indexed = pass.indices.channel_stride != 0;
+    one.indices = reinterpret_cast<const uint8_t *>(indexed ? memory.data() + pass.indices.offset_bytes
+                                                            : constant_memory.data() + pass.channel_indices);
+    one.indices_stride = indexed ? one.count : 0;
+    first += one.count;
+    described.push_back(one);
+  }
+  std::memcpy(constants.data() + at_encoded_passes, described.data(), described.size() * sizeof(RansEncodePass));
+  encode.passes = reinterpret_cast<const RansEncodePass *>(constant_memory.data() + at_encoded_passes);
+  encode.tables = reinterpret_cast<const uint8_t *>(constant_memory.data() + at_encode_tables);
+}
+
+int32_t comneck_plan::download_encoded() {
+  return check_cuda(cudaMemcpyAsync(encoded_staging.data(), encoded.data(), static_cast<size_t>(encoded.bytes()), cudaMemcpyDeviceToHost, stream),
+                    "downloading encoded payloads");
+}
+
+const RansEncoded *comneck_plan::encoded_results() const { return reinterpret_cast<const RansEncoded *>(encoded_staging.data()); }
+
+// The symbols are still where they were. The larger room stays.
+int32_t comneck_plan::encode_again() {
+  int64_t longest = 0;
+  for (int32_t n = 0; n < encode.image_count; n++) {
+    if (encoded_results()[n].overflowed != 0) longest = std::max(longest, encoded_results()[n].bytes);
+  }
+  if (longest == 0) return COMNECK_OK;
+  COMNECK_TRY(room_for_encoded(aligned(longest + longest / 4)));
+  COMNECK_TRY(check_cuda(rans_encode(encode, images_per_block(encode.image_count, context->info.multiprocessors), stream), "encoding symbols"));
+  COMNECK_TRY(download_encoded());
+  return check_cuda(cudaStreamSynchronize(stream), "encoding symbols");
 }
 
 void comneck_plan::drop_graph() {
@@ -202,6 +275,7 @@ int32_t comneck_plan::queue_steps(bool captured) {
                     reinterpret_cast<int16_t *>(coded.data()),
                     reinterpret_cast<uint8_t *>(indices.data()),
                     symbols,
+                    &encode,
                     context->info.multiprocessors,
                     stream};
   size_t stage = 0;
@@ -215,6 +289,7 @@ int32_t comneck_plan::queue_steps(bool captured) {
                                            cudaMemcpyDeviceToHost, stream),
                            "downloading outputs"));
   }
+  if (!encoded_passes.empty()) COMNECK_TRY(download_encoded());
   if (!payloads.empty()) {
     COMNECK_TRY(check_cuda(cudaMemcpyAsync(payload_staging.data(), payload_memory.data(), payloads.size() * sizeof(RansImage),
                                            cudaMemcpyDeviceToHost, stream),
@@ -228,7 +303,9 @@ int32_t comneck_plan::execute() {
   if (!sealed) return fail(COMNECK_MISUSE, "the plan is not sealed");
   if (!payloads.empty() && !finishes) return fail(COMNECK_MISUSE, "payloads are begun but not finished");
   COMNECK_TRY(check_cuda(cudaSetDevice(context->device), "choosing the device"));
+  encoded_valid = false;
   COMNECK_TRY(room_for_payloads());
+  COMNECK_TRY(room_for_encoded(encode.payload_room));
   COMNECK_TRY(mark(0, false));
   auto *images = reinterpret_cast<RansImage *>(payload_staging.data());
   int64_t words = 0;
@@ -267,6 +344,8 @@ int32_t comneck_plan::execute() {
     }
     nanos[stage] = static_cast<int64_t>(static_cast<double>(milliseconds) * 1e6);
   }
+  if (!encoded_passes.empty()) COMNECK_TRY(encode_again());
+  encoded_valid = true;
   if (graph == nullptr && captures_left > 0) capture();
   return COMNECK_OK;
 }

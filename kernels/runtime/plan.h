@@ -1,10 +1,12 @@
 // Contexts, layers and plans of libcomneck_cuda.
 //
 // Memory of a plan, all allocated when it is sealed, nothing afterwards (but for a payload larger than any before):
-//   device: buffers (the caller's layout) | constants of the steps | symbols in coding order, scale indices | payloads
-//   pinned: ports | payloads
-// An execution queues on the plan's own stream: the payloads up; ports that the host wrote up, the steps, ports that the host reads and the
-// images' verdicts down; then waits once. All but the payloads, whose lengths differ, is one graph, captured when the plan is sealed.
+//   device: buffers (the caller's layout) | constants of the steps | symbols in coding order, scale indices | payloads | encoded payloads,
+//           the encoder's scratch
+//   pinned: ports | payloads | encoded payloads
+// An execution queues on the plan's own stream: the payloads up; ports that the host wrote up, the steps, ports that the host reads, encoded
+// payloads and the images' verdicts down; then waits once. All but the payloads that go up, whose lengths differ, is one graph, captured when
+// the plan is sealed. An encoded payload that does not fit its room is made once more, alone, with room enough.
 #ifndef COMNECK_KERNELS_PLAN_H
 #define COMNECK_KERNELS_PLAN_H
 
@@ -23,6 +25,7 @@
 #include "entropy/payload_head.h"
 #include "rans_decode/rans_batch.h"
 #include "rans_decode/rans_decode.h"
+#include "rans_encode/rans_encode.h"
 #include "runtime/device_info.h"
 
 namespace comneck::cuda {
@@ -62,11 +65,15 @@ struct Queue {
   int16_t *coded;         // [image][symbols of all passes]
   uint8_t *indices;
   int64_t symbols;        // of an image, all passes
+  const RansEncodeCall *encode;
   int32_t multiprocessors;
   cudaStream_t stream;
 };
 
 using Step = std::function<cudaError_t(const Queue &)>;
+
+// With few images each has a multiprocessor for itself; with many, four share a block so that its lanes are busy.
+inline int32_t images_per_block(int32_t images, int32_t multiprocessors) { return images <= 2 * multiprocessors ? 1 : 4; }
 
 }  // namespace comneck::cuda
 
@@ -105,6 +112,12 @@ struct comneck_plan {
     comneck::cuda::RansSections sections;
     comneck::PayloadDamage damage{-1, "no payload was handed over"};
   };
+  struct EncodedPass {
+    comneck_view symbols;
+    comneck_view indices;
+    int64_t channel_indices;  // among the constants, in place of absent indices
+    comneck::cuda::RansEncodeTables tables;
+  };
 
   int32_t check(const comneck_view *view, const char *name) { return comneck::check_view(view, name, &reach); }
   int32_t check(const comneck_view *view, const char *name, int32_t type, int32_t other) {
@@ -116,6 +129,13 @@ struct comneck_plan {
   int32_t seal(int64_t memory_bytes);
   int32_t execute();
   int32_t room_for_payloads();
+  int32_t room_for_encoded(int64_t payload_room);
+  // Puts the passes, whose addresses are known by now, among the constants.
+  void address_encoded_passes();
+  int32_t download_encoded();
+  // Once more, when payloads were longer than their room.
+  int32_t encode_again();
+  const comneck::cuda::RansEncoded *encoded_results() const;
   // Ports up, steps, ports and verdicts down. captured: into a graph.
   int32_t queue_steps(bool captured);
   int32_t mark(size_t boundary, bool captured);
@@ -132,6 +152,11 @@ struct comneck_plan {
   std::vector<Payload> payloads;
   int64_t symbols = 0;       // of an image, all passes
   int64_t most_symbols = 0;  // of a pass
+  std::vector<EncodedPass> encoded_passes;  // none: the plan encodes nothing
+  comneck::cuda::RansEncodeCall encode{};
+  int64_t at_encoded_passes = 0;  // among the constants
+  int64_t at_encode_tables = 0;
+  bool encoded_valid = false;  // the last execution succeeded
   int64_t reach = 0;
   bool sealed = false;
   bool finishes = false;
@@ -147,6 +172,9 @@ struct comneck_plan {
   comneck::cuda::Allocation payload_memory{comneck::cuda::Allocation::Kind::kDevice};
   comneck::cuda::Allocation payload_staging{comneck::cuda::Allocation::Kind::kPinned};
   comneck::cuda::Allocation port_staging{comneck::cuda::Allocation::Kind::kPinned};
+  comneck::cuda::Allocation encoded{comneck::cuda::Allocation::Kind::kDevice};          // results | payloads
+  comneck::cuda::Allocation encoded_staging{comneck::cuda::Allocation::Kind::kPinned};  // the same
+  comneck::cuda::Allocation encode_scratch{comneck::cuda::Allocation::Kind::kDevice};
   int64_t words_offset = 0;  // in the payload memory
   int64_t bits_offset = 0;
 };

@@ -28,6 +28,7 @@ struct Library {
     FIND(plan_stage); FIND(plan_port); FIND(plan_port_memory); FIND(plan_seal); FIND(plan_execute); FIND(plan_nanos); FIND(plan_destroy);
     FIND(plan_convolution); FIND(plan_quantize_gaussian); FIND(plan_quantize_factorized); FIND(plan_payloads);
     FIND(plan_decode_factorized); FIND(plan_decode_gaussian); FIND(plan_finish_payloads); FIND(plan_payload); FIND(plan_damage);
+    FIND(plan_encode); FIND(plan_encoded); FIND(plan_bytes);
     FIND(tables_create); FIND(tables_destroy); FIND(rans_encoder_create); FIND(rans_encode); FIND(rans_encoder_destroy);
 #undef FIND
     inject = reinterpret_cast<void (*)(int32_t, int32_t, int32_t, int32_t)>(dlsym(handle, "comneck_emulation_inject"));
@@ -41,6 +42,7 @@ struct Library {
   FUNCTION(plan_create); FUNCTION(plan_stage); FUNCTION(plan_port); FUNCTION(plan_port_memory); FUNCTION(plan_seal); FUNCTION(plan_execute);
   FUNCTION(plan_nanos); FUNCTION(plan_destroy); FUNCTION(plan_convolution); FUNCTION(plan_quantize_gaussian);
   FUNCTION(plan_quantize_factorized); FUNCTION(plan_payloads); FUNCTION(plan_decode_factorized); FUNCTION(plan_decode_gaussian);
+  FUNCTION(plan_encode); FUNCTION(plan_encoded); FUNCTION(plan_bytes);
   FUNCTION(plan_finish_payloads); FUNCTION(plan_payload); FUNCTION(plan_damage); FUNCTION(tables_create); FUNCTION(tables_destroy);
   FUNCTION(rans_encoder_create); FUNCTION(rans_encode); FUNCTION(rans_encoder_destroy);
 #undef FUNCTION
@@ -168,6 +170,12 @@ struct Plan {
         TRY(api.plan_decode_gaussian(plan, codec.gaussian_tables, &parameters[pass], codec.thresholds.data(), thresholds, &symbols[pass + 1], &y_hat));
       }
     }
+    if (encodes) {
+      TRY(api.plan_stage(plan, &stage));
+      const comneck_tables *const tables[] = {codec.channel_tables, codec.gaussian_tables, codec.gaussian_tables};
+      const comneck_view all_indices[] = {comneck_view{}, indices[0], indices[1]};
+      TRY(api.plan_encode(plan, tables, symbols, all_indices, 3, images % 4));
+    }
     stages = stage + 1;
     if (encodes) {
       for (const comneck_view *in : {&z, &y}) TRY(api.plan_port(plan, in->offset_bytes, in->bytes, COMNECK_INPUT));
@@ -253,8 +261,13 @@ int32_t encode(const Codec &codec, Plan *plan, std::vector<Image> *images) {
     }
     const void *payload = nullptr;
     int64_t bytes = 0;
-    TRY(codec.api.rans_encode(codec.encoder, passes, sizeof passes, n % 4, &payload, &bytes, &image.checksum));
+    int32_t checksum = 0;
+    TRY(codec.api.plan_encoded(plan->plan, n, &payload, &bytes, &image.checksum));
     image.payload.assign(static_cast<const uint8_t *>(payload), static_cast<const uint8_t *>(payload) + bytes);
+    TRY(codec.api.rans_encode(codec.encoder, passes, sizeof passes, plan->images % 4, &payload, &bytes, &checksum));
+    CHECK_EQ(bytes, static_cast<int64_t>(image.payload.size()));
+    CHECK(std::memcmp(payload, image.payload.data(), image.payload.size()) == 0);
+    CHECK_EQ(checksum, image.checksum);
   }
   return COMNECK_OK;
 }
@@ -313,6 +326,231 @@ void check_across(const Library &writer_library, const Library &reader_library) 
   }
 }
 
+// ------------------------------------------------------------------------------------------- the encoding step alone, at any size
+
+// A plan whose inputs are symbols and indices.
+struct Encoder {
+  struct Pass {
+    bool gaussian;  // else a table for each channel
+    int32_t grid;
+    int32_t height;
+    int32_t width;
+    int32_t channels;
+    comneck_view symbols{};
+    comneck_view indices{};
+  };
+
+  Encoder(const Codec &owner, int32_t batch, std::vector<Pass> list) : codec(owner), api(owner.api), images(batch), passes(std::move(list)) {
+    for (Pass &pass : passes) {
+      pass.symbols = view(COMNECK_I16, pass);
+      if (pass.gaussian) pass.indices = view(COMNECK_U8, pass);
+    }
+  }
+  ~Encoder() { api.plan_destroy(plan); }
+
+  comneck_view view(int32_t type, const Pass &pass) {
+    const int64_t bytes = count(pass) * images * (type == COMNECK_I16 ? 2 : 1);
+    const comneck_view made{end, bytes, type, pass.grid, images, pass.height, pass.width, pass.channels, 0, pass.channels};
+    end += (bytes + 63) / 64 * 64 + 64;
+    return made;
+  }
+
+  static int64_t count(const Pass &pass) {
+    const int64_t all = int64_t{pass.height} * pass.width;
+    return pass.channels * (pass.grid == COMNECK_FULL ? all : pass.grid == COMNECK_ANCHORS ? (all + 1) / 2 : all / 2);
+  }
+
+  int32_t prepare(int32_t chosen_substreams) {
+    substreams = chosen_substreams;
+    TRY(api.plan_create(codec.context, &plan));
+    std::vector<const comneck_tables *> tables;
+    std::vector<comneck_view> symbols, indices;
+    for (const Pass &pass : passes) {
+      tables.push_back(pass.gaussian ? codec.gaussian_tables : codec.channel_tables);
+      symbols.push_back(pass.symbols);
+      indices.push_back(pass.indices);
+      TRY(api.plan_port(plan, pass.symbols.offset_bytes, pass.symbols.bytes, COMNECK_INPUT));
+      if (pass.gaussian) TRY(api.plan_port(plan, pass.indices.offset_bytes, pass.indices.bytes, COMNECK_INPUT));
+    }
+    TRY(api.plan_encode(plan, tables.data(), symbols.data(), indices.data(), static_cast<int32_t>(passes.size()), substreams));
+    void *memory = nullptr;
+    return api.plan_seal(plan, end, &memory);
+  }
+
+  template <class T>
+  T *port(const comneck_view &of) const {
+    void *memory = nullptr;
+    CHECK_EQ(api.plan_port_memory(plan, of.offset_bytes, &memory), COMNECK_OK);
+    return static_cast<T *>(memory);
+  }
+
+  // wild: chance of any 16-bit value, so of an escape most likely.
+  void fill(uint64_t seed, double wild) const {
+    Random random{seed};
+    for (const Pass &pass : passes) {
+      const Symbols drawn = symbols_of(&random, count(pass) * images, 0.11);
+      auto *symbols = port<int16_t>(pass.symbols);
+      for (size_t i = 0; i < drawn.values.size(); i++) {
+        symbols[i] = random.uniform() < wild ? static_cast<int16_t>(random.next()) : drawn.values[i];
+      }
+      if (pass.gaussian) std::copy(drawn.indices.begin(), drawn.indices.end(), port<uint8_t>(pass.indices));
+    }
+  }
+
+  // Every image's payload is the one that the processor's encoder makes of the same symbols. Returns the longest. wrong: the image that has an
+  // index without a table, or -1.
+  int64_t check(const Codec &expected, int32_t wrong) const {
+    int64_t longest = 0;
+    for (int32_t n = 0; n < images; n++) {
+      std::vector<comneck_rans_pass> all;
+      std::vector<std::vector<uint8_t>> channels(passes.size());
+      for (size_t p = 0; p < passes.size(); p++) {
+        const Pass &pass = passes[p];
+        const int64_t symbols = count(pass);
+        for (int64_t i = 0; i < symbols; i++) channels[p].push_back(static_cast<uint8_t>(i % pass.channels));
+        const uint8_t *indices = pass.gaussian ? port<uint8_t>(pass.indices) + n * symbols : channels[p].data();
+        all.push_back({pass.gaussian ? expected.gaussian_tables : expected.channel_tables, indices, symbols,
+                       port<int16_t>(pass.symbols) + n * symbols, 2 * symbols, symbols});
+      }
+      const void *payload = nullptr, *same = nullptr;
+      int64_t bytes = 0, same_bytes = 0;
+      int32_t checksum = 0, same_checksum = 0;
+      const int32_t status = api.plan_encoded(plan, n, &payload, &bytes, &checksum);
+      const int32_t same_status = expected.api.rans_encode(expected.encoder, all.data(), static_cast<int64_t>(all.size() * sizeof all[0]), substreams,
+                                                           &same, &same_bytes, &same_checksum);
+      CHECK_EQ(status, n == wrong ? COMNECK_MISUSE : COMNECK_OK);
+      CHECK_EQ(same_status, status);
+      if (status != COMNECK_OK) continue;
+      CHECK_EQ(bytes, same_bytes);
+      CHECK(std::memcmp(payload, same, static_cast<size_t>(bytes)) == 0);
+      CHECK_EQ(checksum, same_checksum);
+      longest = std::max(longest, bytes);
+    }
+    return longest;
+  }
+
+  int64_t symbols() const {
+    int64_t sum = 0;
+    for (const Pass &pass : passes) sum += count(pass);
+    return sum;
+  }
+
+  const Codec &codec;
+  const Library &api;
+  const int32_t images;
+  std::vector<Pass> passes;
+  int32_t substreams = 0;
+  int64_t end = 0;
+  comneck_plan *plan = nullptr;
+};
+
+void check_encoding(const Library &library, const Library &processor) {
+  Codec codec(library), expected(processor);
+  CHECK_EQ(codec.open(), COMNECK_OK);
+  CHECK_EQ(expected.open(), COMNECK_OK);
+  uint64_t seed = 400;
+  // no symbol at all, 1, 31, 32, 33, 255 to 257, and some thousands
+  for (const int32_t width : {1, 31, 32, 33, 85, 256, 1025}) {
+    for (const int32_t batch : {1, 3, 16}) {
+      if (batch == 16 && width > 256) continue;
+      const int32_t substreams = static_cast<int32_t>(seed) % 3 == 0 ? 0 : static_cast<int32_t>(seed) % 3 == 1 ? 5 : 32;
+      Encoder one(codec, batch, {{true, COMNECK_NON_ANCHORS, 1, width, 1}});
+      CHECK_EQ(one.prepare(substreams), COMNECK_OK);
+      Encoder all(codec, batch, {{false, COMNECK_FULL, 1, width, 3}, {true, COMNECK_ANCHORS, 1, width, 1}, {true, COMNECK_NON_ANCHORS, 1, width, 1},
+                                 {false, COMNECK_FULL, 1, 1, 160}});
+      CHECK_EQ(all.prepare(substreams), COMNECK_OK);
+      for (const double wild : {0.0, 0.3}) {
+        for (Encoder *encoder : {&one, &all}) {
+          encoder->fill(seed++, wild);
+          CHECK_EQ(library.plan_execute(encoder->plan), COMNECK_OK);
+          encoder->check(expected, -1);
+        }
+      }
+      // an index without a table harms its image alone, and the next execution nothing
+      const int32_t wrong = batch / 2;
+      const int64_t at = Encoder::count(all.passes[1]) * (wrong + 1) - 1;
+      for (const uint8_t index : {uint8_t{64}, uint8_t{255}}) {
+        all.port<uint8_t>(all.passes[1].indices)[at] = index;
+        CHECK_EQ(library.plan_execute(all.plan), COMNECK_OK);
+        all.check(expected, wrong);
+      }
+      all.port<uint8_t>(all.passes[1].indices)[at] = 63;
+      CHECK_EQ(library.plan_execute(all.plan), COMNECK_OK);
+      all.check(expected, -1);
+    }
+  }
+
+  // Payloads of almost nothing but escapes: longer than their room, whose larger one stays.
+  Encoder large(codec, 3, {{true, COMNECK_FULL, 40, 60, 4}});
+  CHECK_EQ(large.prepare(0), COMNECK_OK);
+  for (const double wild : {0.0, 1.0, 0.1, 1.0}) {
+    large.fill(seed++, wild);
+    CHECK_EQ(library.plan_execute(large.plan), COMNECK_OK);
+    const int64_t longest = large.check(expected, -1);
+    CHECK(wild < 1 || longest > 2 * large.symbols());
+  }
+}
+
+void check_encoding_misuse(const Library &library) {
+  Codec codec(library);
+  CHECK_EQ(codec.open(), COMNECK_OK);
+  Encoder sound(codec, 2, {{true, COMNECK_FULL, 2, 3, 4}, {false, COMNECK_FULL, 1, 2, 160}});
+  CHECK_EQ(sound.prepare(0), COMNECK_OK);
+  const void *payload = nullptr;
+  int64_t bytes = 0;
+  int32_t checksum = 0;
+  CHECK_EQ(library.plan_encoded(sound.plan, 0, &payload, &bytes, &checksum), COMNECK_MISUSE);  // not executed
+  sound.fill(1, 0);
+  CHECK_EQ(library.plan_execute(sound.plan), COMNECK_OK);
+  for (const int32_t image : {-1, 2}) CHECK_EQ(library.plan_encoded(sound.plan, image, &payload, &bytes, &checksum), COMNECK_MISUSE);
+  CHECK_EQ(library.plan_encoded(sound.plan, 0, nullptr, &bytes, &checksum), COMNECK_MISUSE);
+  CHECK_EQ(library.plan_encoded(sound.plan, 1, &payload, &bytes, &checksum), COMNECK_OK);
+
+  comneck_plan *plan = nullptr;
+  CHECK_EQ(library.plan_create(codec.context, &plan), COMNECK_OK);
+  const comneck_tables *tables[] = {codec.gaussian_tables, codec.channel_tables};
+  const comneck_view symbols[] = {sound.passes[0].symbols, sound.passes[1].symbols};
+  const comneck_view indices[] = {sound.passes[0].indices, sound.passes[1].indices};
+  const auto refused = [&](const comneck_view *s, const comneck_view *i, int32_t passes, int32_t substreams) {
+    CHECK_EQ(library.plan_encode(plan, tables, s, i, passes, substreams), COMNECK_MISUSE);
+    CHECK(std::strlen(library.last_error()) > 10);
+  };
+  refused(symbols, indices, 0, 0);
+  refused(symbols, indices, 5000, 0);
+  refused(symbols, indices, 2, 33);
+  refused(symbols, indices, 2, -1);
+  refused(nullptr, indices, 2, 0);
+  comneck_view changed[] = {symbols[0], symbols[1]};
+  changed[1].channels = 161;  // more than the buffer has, and than there are tables
+  refused(changed, indices, 2, 0);
+  changed[1] = symbols[1];
+  changed[1].channels = 100;  // a slice
+  refused(changed, indices, 2, 0);
+  changed[1] = symbols[1];
+  changed[1].images = 1;
+  refused(changed, indices, 2, 0);
+  changed[1] = symbols[1];
+  changed[0].type = COMNECK_U8;
+  refused(changed, indices, 2, 0);
+  changed[0] = symbols[0];
+  changed[0].height = 1 << 20;
+  changed[0].width = 1 << 20;
+  refused(changed, indices, 2, 0);
+  comneck_view other[] = {indices[0], indices[1]};
+  other[0].channels = 3;
+  refused(symbols, other, 2, 0);
+  other[0] = comneck_view{};
+  tables[0] = nullptr;
+  refused(symbols, indices, 2, 0);
+  tables[0] = codec.gaussian_tables;
+  std::swap(tables[0], tables[1]);  // 64 tables for 160 channels
+  refused(symbols, indices, 2, 0);
+  std::swap(tables[0], tables[1]);
+  CHECK_EQ(library.plan_encode(plan, tables, symbols, indices, 2, 0), COMNECK_OK);
+  refused(symbols, indices, 2, 0);  // for the second time
+  library.plan_destroy(plan);
+}
+
 enum { kAllocations, kLaunches, kSynchronisations, kCaptures };
 
 void check_prepared_runs(const Library &library) {
@@ -349,6 +587,41 @@ void check_prepared_runs(const Library &library) {
   CHECK_EQ(decode(codec, &reads, images, -1, 0), COMNECK_OK);
   check_decoded(reads, images, -1);
   CHECK_EQ(library.count(kLaunches) - launches, 1);
+
+  // Likewise encoded payloads; from then on nothing is allocated, and a failure on the way is one execution's alone.
+  for (int32_t failing = -1; failing < 3; failing++) {
+    Encoder encoder(codec, 2, {{true, COMNECK_FULL, 40, 60, 4}});
+    CHECK_EQ(encoder.prepare(3), COMNECK_OK);
+    int64_t small = 0, grown = 0;
+    CHECK_EQ(library.plan_bytes(encoder.plan, &small), COMNECK_OK);
+    encoder.fill(3, 0);
+    int64_t before = library.count(kLaunches);
+    CHECK_EQ(library.plan_execute(encoder.plan), COMNECK_OK);
+    CHECK_EQ(library.count(kLaunches) - before, 1);
+    encoder.fill(4, 1);
+    if (failing >= 0) {
+      library.inject(kAllocations, failing, 2, 0);
+      CHECK_EQ(library.plan_execute(encoder.plan), COMNECK_OUT_OF_MEMORY);
+      library.inject(0, 0, 0, 0);
+      const void *payload = nullptr;
+      int64_t bytes = 0;
+      int32_t checksum = 0;
+      CHECK_EQ(library.plan_encoded(encoder.plan, 0, &payload, &bytes, &checksum), COMNECK_MISUSE);
+    }
+    CHECK_EQ(library.plan_execute(encoder.plan), COMNECK_OK);
+    CHECK(encoder.check(codec, -1) > encoder.symbols());
+    CHECK_EQ(library.plan_bytes(encoder.plan, &grown), COMNECK_OK);
+    CHECK(grown > small);
+    for (int repeat = 0; repeat < 2; repeat++) {
+      encoder.fill(static_cast<uint64_t>(5 + repeat), repeat);
+      const int64_t allocated = library.count(kAllocations);
+      before = library.count(kLaunches);
+      CHECK_EQ(library.plan_execute(encoder.plan), COMNECK_OK);
+      CHECK_EQ(library.count(kAllocations), allocated);
+      CHECK_EQ(library.count(kLaunches) - before, 1);
+      encoder.check(codec, -1);
+    }
+  }
 
   // Without a graph: the steps one by one, the same bits; the next execution has a graph.
   Plan plain(codec, 3, false);
@@ -444,6 +717,10 @@ int main(int argc, char **argv) {
   check_across(processor, device);
   check_across(device, processor);
   check_across(device, device);
+  for (const Library *library : {&processor, &device}) {
+    check_encoding(*library, processor);
+    check_encoding_misuse(*library);
+  }
   if (device.inject != nullptr) {
     check_prepared_runs(device);
     check_failures(device);

@@ -22,6 +22,7 @@
 
 namespace comneck {
 
+class EncodedImages;
 class Payloads;
 
 struct Execution {
@@ -77,7 +78,8 @@ struct comneck_plan {
   int64_t reach = 0;           // bytes that the views need
   int64_t scratch_bytes = 0;
   bool sealed = false;
-  std::shared_ptr<comneck::Payloads> payloads;  // null when nothing is decoded
+  std::shared_ptr<comneck::Payloads> payloads;      // null when nothing is decoded
+  std::shared_ptr<comneck::EncodedImages> encoded;  // null when nothing is encoded
   comneck::Memory memory;
   comneck::Memory scratch;
 };

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <memory>
 
+#include "backend/view.h"
+
 using namespace comneck;
 
 static_assert(sizeof(comneck_rans_pass) == 48);
@@ -41,6 +43,38 @@ int32_t check_passes(const comneck_rans_pass *passes, int64_t passes_bytes, int3
     checked->push_back({&pass.tables->packed, pass.indices, pass.values, pass.count});
   }
   return COMNECK_OK;
+}
+
+int32_t check_encode(const comneck_tables *const *tables, const comneck_view *symbols, const comneck_view *indices, int32_t pass_count,
+                     int32_t substreams, int64_t *reach) {
+  if (tables == nullptr || symbols == nullptr || indices == nullptr || pass_count < 1 || pass_count > 4096) {
+    return fail(COMNECK_MISUSE, "%d passes to encode", pass_count);
+  }
+  if (substreams < 0 || substreams > kMaxSubstreams) return fail(COMNECK_MISUSE, "%d substreams, not 1 to %d", substreams, kMaxSubstreams);
+  int64_t count = 0;
+  for (int32_t p = 0; p < pass_count; p++) {
+    const comneck_view &values = symbols[p];
+    const bool indexed = indices[p].channel_stride != 0;
+    COMNECK_CHECK(check_view(&values, "the symbols", COMNECK_I16, COMNECK_I16, reach));
+    if (indexed) COMNECK_CHECK(check_view(&indices[p], "the indices", COMNECK_U8, COMNECK_U8, reach));
+    const auto whole = [](const comneck_view &view) { return view.channel_offset == 0 && view.channel_stride == view.channels; };
+    if (tables[p] == nullptr || !whole(values) || values.images != symbols[0].images ||
+        (indexed && (!whole(indices[p]) || !same_shape(values, indices[p])))) {
+      return fail(COMNECK_MISUSE, "pass %d encodes %s without tables, with indices of another shape, or a slice", p, ViewText(values).text);
+    }
+    if (!indexed && values.channels > tables[p]->packed.tables) {
+      return fail(COMNECK_MISUSE, "pass %d: %d channels, but %d coding tables", p, values.channels, tables[p]->packed.tables);
+    }
+    count += positions_of(values) * values.channels;
+    if (count > INT32_MAX / 2) return fail(COMNECK_MISUSE, "%lld symbols in an image", static_cast<long long>(count));
+  }
+  return COMNECK_OK;
+}
+
+std::vector<uint8_t> channel_indices(const comneck_view &symbols) {
+  std::vector<uint8_t> indices(static_cast<size_t>(positions_of(symbols) * symbols.channels));
+  for (size_t i = 0; i < indices.size(); i++) indices[i] = static_cast<uint8_t>(i % static_cast<size_t>(symbols.channels));
+  return indices;
 }
 
 }  // namespace comneck

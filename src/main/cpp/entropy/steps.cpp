@@ -7,6 +7,7 @@
 #include "backend/context.h"
 #include "backend/plan.h"
 #include "entropy/api.h"
+#include "entropy/encoded_images.h"
 #include "entropy/payloads.h"
 #include "entropy/quantize.h"
 
@@ -183,9 +184,7 @@ class DecodeFactorized final : public Step {
         medians_(std::move(medians)),
         symbols_(symbols),
         z_hat_(z_hat),
-        indices_(static_cast<size_t>(positions_of(z_hat) * z_hat.channels)) {
-    for (size_t i = 0; i < indices_.size(); i++) indices_[i] = static_cast<uint8_t>(i % static_cast<size_t>(z_hat.channels));
-  }
+        indices_(channel_indices(z_hat)) {}
 
   void execute(const Execution &execution) const override {
     const int64_t channels = z_hat_.channels;
@@ -253,6 +252,38 @@ class DecodeGaussian final : public Step {
   comneck_view symbols_;
   comneck_view y_hat_;
   std::vector<int64_t> full_;
+};
+
+class Encode final : public Step {
+ public:
+  struct Pass {
+    const RansTables &tables;
+    comneck_view symbols;
+    comneck_view indices;
+    std::vector<uint8_t> channels;  // in place of absent indices
+  };
+
+  Encode(std::shared_ptr<EncodedImages> images, std::vector<Pass> passes, int32_t substreams)
+      : images_(std::move(images)), passes_(std::move(passes)), substreams_(substreams) {}
+
+  void execute(const Execution &execution) const override {
+    execution.pool.run(images_->images(), [&](int64_t image, int32_t thread) {
+      std::vector<RansPass> &described = images_->passes(thread);
+      for (size_t p = 0; p < passes_.size(); p++) {
+        const Pass &pass = passes_[p];
+        const int64_t count = positions_of(pass.symbols) * pass.symbols.channels;
+        const uint8_t *indices = pass.channels.data();
+        if (pass.indices.channel_stride != 0) indices = row<uint8_t>(execution, pass.indices, image, 0);
+        described[p] = {&pass.tables, indices, row<int16_t>(execution, pass.symbols, image, 0), count};
+      }
+      images_->encode(image, thread, substreams_);
+    });
+  }
+
+ private:
+  std::shared_ptr<EncodedImages> images_;
+  std::vector<Pass> passes_;
+  int32_t substreams_;
 };
 
 }  // namespace
@@ -345,4 +376,38 @@ int32_t comneck_plan_damage(const comneck_plan *plan, int32_t image, char *text,
   }
   const RansDecoder &decoder = plan->payloads->decoder(image);
   return copy_damage(decoder.damage(), decoder.damage_offset(), text, text_bytes, offset);
+}
+
+int32_t comneck_plan_encode(comneck_plan *plan, const comneck_tables *const *tables, const comneck_view *symbols,
+                            const comneck_view *indices, int32_t pass_count, int32_t substreams) {
+  return guarded([&]() -> int32_t {
+    if (plan == nullptr || plan->sealed || plan->encoded != nullptr) return fail(COMNECK_MISUSE, "no plan that could encode, or for the second time");
+    COMNECK_CHECK(check_encode(tables, symbols, indices, pass_count, substreams, &plan->reach));
+    std::vector<Encode::Pass> passes;
+    for (int32_t p = 0; p < pass_count; p++) {
+      const bool indexed = indices[p].channel_stride != 0;
+      passes.push_back({tables[p]->packed, symbols[p], indices[p], indexed ? std::vector<uint8_t>() : channel_indices(symbols[p])});
+    }
+    plan->encoded = std::make_shared<EncodedImages>(symbols[0].images, plan->threads(), pass_count);
+    return plan->add(std::make_unique<Encode>(plan->encoded, std::move(passes), substreams));
+  });
+}
+
+int32_t comneck_plan_encoded(const comneck_plan *plan, int32_t image, const void **payload, int64_t *payload_bytes,
+                             int32_t *symbol_checksum) {
+  if (plan == nullptr || plan->encoded == nullptr || image < 0 || image >= plan->encoded->images() || payload == nullptr ||
+      payload_bytes == nullptr || symbol_checksum == nullptr) {
+    return fail(COMNECK_MISUSE, "image %d is none that the plan encodes", image);
+  }
+  const EncodedImages::Image &it = plan->encoded->image(image);
+  switch (it.outcome) {
+    case EncodedImages::Outcome::kNothing: return not_executed();
+    case EncodedImages::Outcome::kNoTable: return no_table(image);
+    case EncodedImages::Outcome::kOutOfMemory: return fail(COMNECK_OUT_OF_MEMORY, "image %d: no memory for its payload", image);
+    case EncodedImages::Outcome::kEncoded: break;
+  }
+  *payload = it.payload.data();
+  *payload_bytes = static_cast<int64_t>(it.payload.size());
+  *symbol_checksum = static_cast<int32_t>(it.checksum);
+  return COMNECK_OK;
 }

@@ -12,8 +12,8 @@
  *   - strings are UTF-8 and zero-terminated.
  *
  * Life of a run: context (threads, instruction set) -> layers (packed weights) -> plan (steps, each checked when it is
- * added) -> seal (memory is allocated) -> execute, any number of times, which allocates nothing. Layers outlive the
- * plans that use them, the context outlives both.
+ * added) -> seal (memory is allocated) -> execute, any number of times, which allocates nothing but where payloads are
+ * larger than any before. Layers outlive the plans that use them, the context outlives both.
  */
 #ifndef COMNECK_H
 #define COMNECK_H
@@ -27,7 +27,7 @@ extern "C" {
 #define COMNECK_API __attribute__((visibility("default")))
 
 /* Raised with every change of this header; Java refuses to load another one. */
-#define COMNECK_ABI_VERSION 5
+#define COMNECK_ABI_VERSION 6
 
 /* Status values. */
 enum {
@@ -277,6 +277,23 @@ COMNECK_API int32_t comneck_plan_payload(comneck_plan *plan, int32_t image, cons
 /* What was wrong with an image's payload in the last execution, "" for nothing, and at which byte, -1 for none. */
 COMNECK_API int32_t comneck_plan_damage(const comneck_plan *plan, int32_t image, char *text, int64_t text_bytes,
                                         int64_t *offset);
+
+/*
+ * Encodes the symbols of pass_count passes, in the order in which a decoder will ask for them: one payload for each
+ * image. Once in a plan, after the steps that write them. Of pass p: tables[p], which must outlive the plan; symbols[p],
+ * I16, and indices[p], U8 of the same shape, all channels of their buffers, in coding order; indices[p] with
+ * channel_stride 0 is absent: symbols of channel c have table c. substreams: as in comneck_rans_encode.
+ */
+COMNECK_API int32_t comneck_plan_encode(comneck_plan *plan, const comneck_tables *const *tables,
+                                        const comneck_view *symbols, const comneck_view *indices, int32_t pass_count,
+                                        int32_t substreams);
+
+/*
+ * What the last execution made of an image, valid until the next one. COMNECK_MISUSE when an index had no table, or
+ * when the last execution failed; other images are unharmed by the first.
+ */
+COMNECK_API int32_t comneck_plan_encoded(const comneck_plan *plan, int32_t image, const void **payload,
+                                         int64_t *payload_bytes, int32_t *symbol_checksum);
 
 /* ---------------------------------------------------------------------------------------------------------------- rANS
  */

@@ -32,6 +32,13 @@ public interface Run extends AutoCloseable {
     /** What was wrong with an image's payload in the last {@link #execute}, or null. Other images of the batch are unharmed. */
     DamagedDataException damage(int image);
 
+    /**
+     * The payload that {@link RunBuilder#encodePayloads} made of an image in the last {@link #execute}. A copy.
+     *
+     * @throws IllegalArgumentException when an index had no table, which harms no other image, or nothing was encoded
+     */
+    RansEncoder.Encoded encoded(int image);
+
     /** Nanoseconds that each stage took in the last {@link #execute}, in the order of {@link RunBuilder#stage}. */
     long stageNanos(int stage);
 

@@ -154,6 +154,23 @@ public interface RunBuilder {
     /** After the last pass: every lane must have ended where encoding began and every byte must be used. */
     void finishPayloads();
 
+    /**
+     * One pass of symbols that {@link #encodePayloads} encodes.
+     *
+     * @param tables of the backend that this run is for
+     * @param indices U8, the symbols' shape: table of each symbol; null: channel c has table c
+     * @param symbols I16, all channels of their buffer: in coding order
+     */
+    record SymbolPass(Backend.Tables tables, Activation indices, Activation symbols) {}
+
+    /**
+     * Encodes the symbols of all passes, one payload an image: {@link Run#encoded}. At most once in a run.
+     *
+     * @param passes in the order in which the decoding steps ask for them
+     * @param substreams of each payload, see {@link RansEncoder#encode}
+     */
+    void encodePayloads(List<SymbolPass> passes, int substreams);
+
     /** Ends the recording. The builder cannot be used afterwards. */
     Run build();
 }

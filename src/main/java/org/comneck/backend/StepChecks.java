@@ -218,6 +218,39 @@ public final class StepChecks {
         }
     }
 
+    /** Shapes of {@link RunBuilder#encodePayloads}. */
+    public static void encode(List<RunBuilder.SymbolPass> passes, int substreams) {
+        if (substreams < 0 || substreams > RansEncoder.MAX_SUBSTREAMS) {
+            throw new IllegalArgumentException(
+                    substreams + " substreams, not 1 to " + RansEncoder.MAX_SUBSTREAMS + ", or 0");
+        }
+        if (passes.isEmpty()) {
+            throw new IllegalArgumentException("no symbols to encode");
+        }
+        Activation first = passes.getFirst().symbols();
+        for (RunBuilder.SymbolPass pass : passes) {
+            Activation symbols = pass.symbols();
+            type(symbols, ElementType.I16, "symbols");
+            whole(symbols);
+            if (symbols.images() != first.images()) {
+                throw mismatch("images of passes", first, symbols);
+            }
+            if (pass.indices() == null) {
+                tables(pass.tables(), symbols.channels());
+            } else {
+                type(pass.indices(), ElementType.U8, "indices");
+                whole(pass.indices());
+                same("indices and symbols", pass.indices(), symbols);
+            }
+        }
+    }
+
+    private static void whole(Activation a) {
+        if (a.channelOffset() != 0 || a.channelStride() != a.channels()) {
+            throw new IllegalArgumentException("a slice of a buffer: " + a);
+        }
+    }
+
     /** At least this many tables, so that every index has one. */
     public static void tables(Backend.Tables tables, int needed) {
         if (tables.source().tables() < needed) {

@@ -2,6 +2,7 @@ package org.comneck.codec;
 
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
+import java.util.ArrayList;
 import java.util.List;
 import org.comneck.DamagedDataException;
 import org.comneck.backend.Activation;
@@ -78,21 +79,38 @@ public interface Codec extends AutoCloseable {
     Activation analysis(RunBuilder run, Activation image, Activation gains);
 
     /**
-     * Latents to symbols: the causal loop of the encoder. Indices and symbols of every pass are outputs of the run.
+     * Latents to symbols: the causal loop of the encoder. {@link Coded#output} makes indices and symbols outputs of the run,
+     * {@link #encodePayloads} makes payloads of them.
      *
      * @param y F32 (B,h,w,M), gained
      */
     Coded encode(RunBuilder run, Activation y);
 
     /**
-     * Payload to latents; mirrors {@link #encode} step by step. Declares, reads and finishes the run's payloads. Symbols of every pass are
-     * outputs of the run.
+     * Payload to latents; mirrors {@link #encode} step by step. Declares, reads and finishes the run's payloads. {@link Coded#output} makes
+     * the symbols outputs of the run.
      *
      * @param images batch size
      * @param height h
      * @param width w
      */
     Coded decode(RunBuilder run, int images, int height, int width);
+
+    /**
+     * Symbols to payloads, one an image: {@link org.comneck.backend.Run#encoded}.
+     *
+     * @param coded what {@link #encode} recorded on this run
+     * @param substreams of each payload, 0 to choose
+     */
+    default void encodePayloads(RunBuilder run, Coded coded, int substreams) {
+        run.stage("entropy coding");
+        List<RunBuilder.SymbolPass> all = new ArrayList<>();
+        all.add(new RunBuilder.SymbolPass(hyperTables(), null, coded.zSymbols()));
+        for (Pass pass : coded.passes()) {
+            all.add(new RunBuilder.SymbolPass(latentTables(), pass.indices(), pass.symbols()));
+        }
+        run.encodePayloads(all, substreams);
+    }
 
     /**
      * Decoded latents as {@link #synthesis} and the neck want them.
@@ -141,7 +159,18 @@ public interface Codec extends AutoCloseable {
      * @param passes the passes of y under {@link #latentTables}, in coding order
      * @param yHat decoded latents, F32 (B,h,w,M), gained; not an output unless the caller makes it one
      */
-    record Coded(Activation zSymbols, List<Pass> passes, Activation yHat) {}
+    record Coded(Activation zSymbols, List<Pass> passes, Activation yHat) {
+        /** Makes the symbols of every pass outputs of the run, and their indices where they were encoded. */
+        public void output(RunBuilder run) {
+            run.output(zSymbols);
+            for (Pass pass : passes) {
+                run.output(pass.symbols());
+                if (pass.indices() != null) {
+                    run.output(pass.indices());
+                }
+            }
+        }
+    }
 
     /**
      * One pass of y's symbols: half of the positions of one slice of the channels.

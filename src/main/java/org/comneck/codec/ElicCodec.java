@@ -261,14 +261,11 @@ final class ElicCodec implements Codec {
         Activation zSymbols = run.buffer(ElementType.I16, Grid.FULL, z.images(), z.height(), z.width(), n);
         Activation zHat = run.buffer(ElementType.F32, Grid.FULL, z.images(), z.height(), z.width(), n);
         run.quantizeFactorized(z, medians, zSymbols, zHat);
-        run.output(zSymbols);
         run.release(z);
         return code(run, zSymbols, zHat, y.height(), y.width(), (i, parameters, yHat) -> {
             Activation indices = half(run, ElementType.U8, parameters);
             Activation symbols = half(run, ElementType.I16, parameters);
             run.quantizeGaussian(slice(y, i), parameters, thresholds, indices, symbols, slice(yHat, i));
-            run.output(indices);
-            run.output(symbols);
             return new Pass(firstChannel(i), indices, symbols);
         });
     }
@@ -285,11 +282,9 @@ final class ElicCodec implements Codec {
         Activation zSymbols = run.buffer(ElementType.I16, Grid.FULL, images, height / 4, width / 4, n);
         Activation zHat = run.buffer(ElementType.F32, Grid.FULL, images, height / 4, width / 4, n);
         run.decodeFactorized(hyperTables(), medians, zSymbols, zHat);
-        run.output(zSymbols);
         Coded coded = code(run, zSymbols, zHat, height, width, (i, parameters, yHat) -> {
             Activation symbols = half(run, ElementType.I16, parameters);
             run.decodeGaussian(latentTables(), parameters, thresholds, symbols, slice(yHat, i));
-            run.output(symbols);
             return new Pass(firstChannel(i), null, symbols);
         });
         run.finishPayloads();

@@ -351,10 +351,9 @@ public final class NativeEngine implements AutoCloseable {
                         }
                     }
                     run.execute();
-                    RansEncoder rans = backend.ransEncoder();
                     for (int b = 0; b < batch.length; b++) {
                         Photo picture = pictures.get(batch[b]);
-                        RansEncoder.Encoded encoded = rans.encode(passes(run, b), 0);
+                        RansEncoder.Encoded encoded = run.run().encoded(b);
                         images[batch[b]] = new CodedImage(
                                 picture.width(),
                                 picture.height(),
@@ -367,20 +366,6 @@ public final class NativeEngine implements AutoCloseable {
                     }
                 });
         return new Container(profile, identity, List.of(images)).toByteArray();
-    }
-
-    private List<RansEncoder.Pass> passes(PreparedRun run, int image) {
-        List<RansEncoder.Pass> passes = new ArrayList<>();
-        Activation z = run.coded().zSymbols();
-        byte[] hyperIndices = codec.hyperIndices(z.positions());
-        passes.add(new RansEncoder.Pass(
-                codec.hyperTables(), MemorySegment.ofArray(hyperIndices), run.memory(z, image), hyperIndices.length));
-        for (Codec.Pass pass : run.coded().passes()) {
-            int count = pass.symbols().positions() * pass.symbols().channels();
-            passes.add(new RansEncoder.Pass(
-                    codec.latentTables(), run.memory(pass.indices(), image), run.memory(pass.symbols(), image), count));
-        }
-        return passes;
     }
 
     private double quality(double wanted) {
@@ -856,6 +841,7 @@ public final class NativeEngine implements AutoCloseable {
         Activation y = codec.analysis(run, image, gains);
         run.release(image);
         Codec.Coded coded = codec.encode(run, y);
+        codec.encodePayloads(run, coded, 0);
         return PreparedRun.of(key, run.build(), timings, pixels, gains, coded, null);
     }
 
@@ -868,7 +854,10 @@ public final class NativeEngine implements AutoCloseable {
             run.release(coded.yHat());
         }
         Activation result = switch (key.kind()) {
-            case LATENTS -> yHat;
+            case LATENTS -> {
+                coded.output(run);
+                yield yHat;
+            }
             case PHOTO -> photo(run, yHat);
             case CLASSES -> {
                 Activation x = neck.record(run, yHat);

@@ -355,6 +355,9 @@ public final class Complexity {
         public void finishPayloads() {}
 
         @Override
+        public void encodePayloads(List<SymbolPass> passes, int substreams) {}
+
+        @Override
         public Run build() {
             throw new UnsupportedOperationException("a counted run cannot be executed");
         }

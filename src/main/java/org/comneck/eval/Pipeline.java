@@ -256,10 +256,8 @@ final class Pipeline implements AutoCloseable {
         }
         execute(key, recorded);
         List<Coded> out = new ArrayList<>();
-        RansEncoder rans = backend.ransEncoder();
         for (int b = 0; b < key.images(); b++) {
-            double[] estimated = {0};
-            RansEncoder.Encoded encoded = rans.encode(passes(recorded, b, estimated), 0);
+            RansEncoder.Encoded encoded = recorded.run().encoded(b);
             CodedImage image = new CodedImage(
                     pictures.get(b).width(),
                     pictures.get(b).height(),
@@ -270,7 +268,7 @@ final class Pipeline implements AutoCloseable {
                     encoded.symbolChecksum(),
                     MemorySegment.ofArray(encoded.payload()));
             byte[] file = new Container(ArithmeticProfile.F32_FMA, model.identity(), List.of(image)).toByteArray();
-            out.add(new Coded(file, estimated[0]));
+            out.add(new Coded(file, estimatedBits(recorded, b)));
         }
         trim();
         return out;
@@ -377,6 +375,8 @@ final class Pipeline implements AutoCloseable {
         run.normalize(pixels, new float[] {0, 0, 0}, new float[] {1, 1, 1}, image);
         Activation y = codec.analysis(run, image, gains);
         Codec.Coded coded = codec.encode(run, y);
+        coded.output(run);
+        codec.encodePayloads(run, coded, 0);
         return new Recorded(run.build(), pixels, gains, coded, null, null, null, null);
     }
 
@@ -474,22 +474,18 @@ final class Pipeline implements AutoCloseable {
         bytes.put(key.kind(), run.bytes() / key.images());
     }
 
-    private List<RansEncoder.Pass> passes(Recorded recorded, int image, double[] estimatedBits) {
-        List<RansEncoder.Pass> passes = new ArrayList<>();
+    private double estimatedBits(Recorded recorded, int image) {
         Activation z = recorded.coded().zSymbols();
-        byte[] hyper = codec.hyperIndices(z.positions());
         MemorySegment zValues = memory(recorded.run(), z, image);
-        passes.add(new RansEncoder.Pass(codec.hyperTables(), MemorySegment.ofArray(hyper), zValues, hyper.length));
         double sum = 0;
         CodingTables tables = codec.hyperTables().source();
-        for (int i = 0; i < hyper.length; i++) {
-            sum += bits(tables, hyper[i] & 0xFF, zValues.getAtIndex(I16, i));
+        for (int i = 0; i < z.positions() * z.channels(); i++) {
+            sum += bits(tables, i % z.channels(), zValues.getAtIndex(I16, i));
         }
         for (Codec.Pass pass : recorded.coded().passes()) {
             MemorySegment indices = memory(recorded.run(), pass.indices(), image);
             MemorySegment symbols = memory(recorded.run(), pass.symbols(), image);
             int count = pass.symbols().positions() * pass.symbols().channels();
-            passes.add(new RansEncoder.Pass(codec.latentTables(), indices, symbols, count));
             for (int i = 0; i < count; i++) {
                 int value = symbols.getAtIndex(I16, i);
                 int table = indices.get(ValueLayout.JAVA_BYTE, i) & 0xFF;
@@ -498,8 +494,7 @@ final class Pipeline implements AutoCloseable {
                         : bits(GaussianConditional.probability(GaussianConditional.scaleTable()[table], value));
             }
         }
-        estimatedBits[0] = sum;
-        return passes;
+        return sum;
     }
 
     /** Out of the reach of doubles, a symbol counts as what an escape takes at least. */

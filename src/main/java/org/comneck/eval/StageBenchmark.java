@@ -1,7 +1,6 @@
 package org.comneck.eval;
 
 import java.io.IOException;
-import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
 import java.lang.foreign.ValueLayout;
 import java.nio.file.Files;
@@ -336,9 +335,7 @@ public final class StageBenchmark {
     /** Picture to payload: analysis, the causal loop, rANS. */
     private final class Encoding implements AutoCloseable {
         private final Run run;
-        private final RansEncoder encoder;
-        private final List<RansEncoder.Pass> passes = new ArrayList<>();
-        private final Arena arena = Arena.ofShared();
+        private final Codec.Coded coded;
 
         Encoding(Codec codec) {
             RunBuilder builder = backend.newRun();
@@ -346,36 +343,27 @@ public final class StageBenchmark {
             Activation image = builder.buffer(ElementType.F32, Grid.FULL, 1, size, size, 3);
             builder.normalize(pixels, new float[3], new float[] {1, 1, 1}, image);
             Activation factors = factors(codec, builder);
-            Codec.Coded coded = codec.encode(builder, codec.analysis(builder, image, factors));
+            coded = codec.encode(builder, codec.analysis(builder, image, factors));
+            codec.encodePayloads(builder, coded, 0);
             run = builder.build();
-            encoder = backend.ransEncoder();
             fill(run, factors, codec.gain(0));
             paint(run.memory(pixels));
-
-            MemorySegment z = run.memory(coded.zSymbols());
-            int count = coded.zSymbols().positions() * coded.zSymbols().channels();
-            MemorySegment tables = arena.allocate(count);
-            for (int i = 0; i < count; i++) {
-                tables.set(
-                        ValueLayout.JAVA_BYTE, i, (byte) (i % coded.zSymbols().channels()));
-            }
-            passes.add(new RansEncoder.Pass(codec.hyperTables(), tables, z, count));
-            for (Codec.Pass pass : coded.passes()) {
-                passes.add(new RansEncoder.Pass(
-                        codec.latentTables(),
-                        run.memory(pass.indices()),
-                        run.memory(pass.symbols()),
-                        pass.symbols().positions() * pass.symbols().channels()));
-            }
         }
 
         RansEncoder.Encoded encode() {
             run.execute();
-            return encoder.encode(passes, 0);
+            return run.encoded(0);
         }
 
         long symbols() {
-            return passes.stream().mapToLong(RansEncoder.Pass::count).sum();
+            return count(coded.zSymbols())
+                    + coded.passes().stream()
+                            .mapToLong(pass -> count(pass.symbols()))
+                            .sum();
+        }
+
+        private static long count(Activation symbols) {
+            return (long) symbols.positions() * symbols.channels();
         }
 
         /** Smooth waves and a little grain, the same every time. */
@@ -397,7 +385,6 @@ public final class StageBenchmark {
         @Override
         public void close() {
             run.close();
-            arena.close();
         }
     }
 }

@@ -179,7 +179,10 @@ class AcrossBackendsTest {
         RunBuilder builder = backend.newRun();
         Activation y = builder.input(ElementType.F32, batch, h, w, codec.latentChannels());
         Codec.Coded coded = codec.encode(builder, y);
+        coded.output(builder);
         builder.output(coded.yHat());
+        int substreams = batch % 5;
+        codec.encodePayloads(builder, coded, substreams);
         List<Coded> results = new ArrayList<>();
         try (Run run = builder.build()) {
             for (int i = 0; i < batch; i++) {
@@ -199,7 +202,10 @@ class AcrossBackendsTest {
                             part(run, pass.symbols(), i),
                             pass.symbols().positions() * pass.symbols().channels()));
                 }
-                RansEncoder.Encoded encoded = rans.encode(passes, i % 5);
+                RansEncoder.Encoded encoded = run.encoded(i);
+                RansEncoder.Encoded alone = rans.encode(passes, substreams);
+                assertEquals(-1, segment(alone.payload()).mismatch(segment(encoded.payload())), "within the run");
+                assertEquals(alone.symbolChecksum(), encoded.symbolChecksum());
                 results.add(new Coded(
                         encoded.payload(),
                         encoded.symbolChecksum(),
@@ -214,6 +220,7 @@ class AcrossBackendsTest {
     private static void decode(Backend backend, Codec codec, List<Coded> images, int h, int w, int hostile) {
         RunBuilder builder = backend.newRun();
         Codec.Coded coded = codec.decode(builder, images.size(), h, w);
+        coded.output(builder);
         builder.output(coded.yHat());
         try (Run run = builder.build()) {
             for (int i = 0; i < images.size(); i++) {

@@ -74,6 +74,7 @@ class CodecParityTest {
         Activation z = codec.hyperAnalysis(builder, y);
         builder.output(z);
         Codec.Coded coded = codec.encode(builder, y);
+        coded.output(builder);
         builder.output(coded.yHat());
         try (Run run = builder.build()) {
             Fixture.fill(run, image, fixture.floats("image"));

@@ -92,9 +92,10 @@ class DeviceFallbackTest {
     @Test
     void theProcessorTakesOverWhileEncoding() {
         try (NativeEngine engine = engine(EmulatedCuda.open(), PROCESSOR)) {
-            // the run is prepared, its symbols are there, and the entropy coder's memory is not to be had
+            // the run is prepared and was executed, and then the device does not answer any more
             assertArrayEquals(bitstream, engine.encode(List.of(photo), WHOLE));
-            try (InjectedFault fault = new InjectedFault(Call.ALLOCATE, 1, InjectedFault.OUT_OF_MEMORY, false)) {
+            assertTrue(engine.backend().startsWith("cuda: "), engine.backend());
+            try (InjectedFault fault = new InjectedFault(Call.SYNCHRONIZE, 0, InjectedFault.UNAVAILABLE, true)) {
                 assertArrayEquals(bitstream, engine.encode(List.of(photo), WHOLE));
             }
             assertTrue(engine.backend().startsWith("cpu: "), engine.backend());

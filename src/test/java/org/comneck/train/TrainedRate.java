@@ -4,7 +4,6 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
-import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -14,7 +13,6 @@ import org.bytedeco.pytorch.NoGradGuard;
 import org.bytedeco.pytorch.Tensor;
 import org.comneck.backend.Activation;
 import org.comneck.backend.Precision;
-import org.comneck.backend.RansEncoder;
 import org.comneck.backend.Run;
 import org.comneck.backend.RunBuilder;
 import org.comneck.backend.reference.ReferenceBackend;
@@ -80,7 +78,7 @@ final class TrainedRate {
                     Fixture.fill(run, latents, Ops.floats(y.permute(0, 2, 3, 1)));
                     run.execute();
                     assertNull(run.damage(0));
-                    byte[] payload = payload(backend, engine, run, coded);
+                    byte[] payload = run.encoded(0).payload();
                     int substreams = (payload[0] & 31) + 1;
                     estimated += Ops.value(result.bits()) / 8;
                     actual += payload.length - PAYLOAD_BYTES - SUBSTREAM_BYTES * substreams;
@@ -91,19 +89,6 @@ final class TrainedRate {
                     Math.abs(actual / estimated - 1) < LIMIT,
                     "estimated " + estimated + " bytes, the payloads take " + actual + " without their headers");
         }
-    }
-
-    private static byte[] payload(ReferenceBackend backend, Codec engine, Run run, Codec.Coded coded) {
-        List<RansEncoder.Pass> passes = new ArrayList<>();
-        byte[] hyper = engine.hyperIndices(coded.zSymbols().positions());
-        passes.add(new RansEncoder.Pass(
-                engine.hyperTables(), MemorySegment.ofArray(hyper), run.memory(coded.zSymbols()), hyper.length));
-        for (Codec.Pass pass : coded.passes()) {
-            MemorySegment indices = run.memory(pass.indices());
-            passes.add(new RansEncoder.Pass(
-                    engine.latentTables(), indices, run.memory(pass.symbols()), (int) indices.byteSize()));
-        }
-        return backend.ransEncoder().encode(passes, 0).payload();
     }
 
     /** Waves with grain, (1,3,SIDE,SIDE). */

@@ -144,6 +144,7 @@ class NetworkBitsTest {
         builder.normalize(pixels, new float[3], new float[] {1, 1, 1}, image);
         Activation y = codec.analysis(builder, image, gains);
         Codec.Coded coded = codec.encode(builder, y);
+        codec.encodePayloads(builder, coded, 0);
         builder.output(coded.yHat());
         Activation tokens = encoder.blocks(builder, encoder.embed(builder, pixels), 0, -1);
         Activation projected =
@@ -155,26 +156,11 @@ class NetworkBitsTest {
                 part(run, gains, i, batch).copyFrom(MemorySegment.ofArray(codec.gain(quality(start + i))));
             }
             run.execute();
-            byte[] hyperIndices = codec.hyperIndices(coded.zSymbols().positions());
-            RansEncoder rans = backend.ransEncoder();
             for (int i = 0; i < batch; i++) {
                 Map<String, MemorySegment> result = results.get(start + i);
                 result.put("latents of the encoder", copy(run, coded.yHat(), i, batch));
                 result.put("tokens from pixels", copy(run, projected, i, batch));
-                List<RansEncoder.Pass> passes = new ArrayList<>();
-                passes.add(new RansEncoder.Pass(
-                        codec.hyperTables(),
-                        MemorySegment.ofArray(hyperIndices),
-                        part(run, coded.zSymbols(), i, batch),
-                        hyperIndices.length));
-                for (Codec.Pass pass : coded.passes()) {
-                    passes.add(new RansEncoder.Pass(
-                            codec.latentTables(),
-                            part(run, pass.indices(), i, batch),
-                            part(run, pass.symbols(), i, batch),
-                            pass.symbols().positions() * pass.symbols().channels()));
-                }
-                RansEncoder.Encoded encoded = rans.encode(passes, 0);
+                RansEncoder.Encoded encoded = run.encoded(i);
                 result.put("payload", MemorySegment.ofArray(encoded.payload()));
                 result.put("checksum", MemorySegment.ofArray(new int[] {encoded.symbolChecksum()}));
             }

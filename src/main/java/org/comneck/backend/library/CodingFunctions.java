@@ -28,7 +28,9 @@ record CodingFunctions(
         MethodHandle planDecodeGaussian,
         MethodHandle planFinishPayloads,
         MethodHandle planPayload,
-        MethodHandle planDamage) {
+        MethodHandle planDamage,
+        MethodHandle planEncode,
+        MethodHandle planEncoded) {
 
     static CodingFunctions bind(BiFunction<String, FunctionDescriptor, MethodHandle> find) {
         FunctionDescriptor destroy = FunctionDescriptor.ofVoid(ADDRESS);
@@ -75,6 +77,12 @@ record CodingFunctions(
                         FunctionDescriptor.of(JAVA_INT, ADDRESS, JAVA_INT, ADDRESS, JAVA_LONG, JAVA_INT)),
                 find.apply(
                         "comneck_plan_damage",
-                        FunctionDescriptor.of(JAVA_INT, ADDRESS, JAVA_INT, ADDRESS, JAVA_LONG, ADDRESS)));
+                        FunctionDescriptor.of(JAVA_INT, ADDRESS, JAVA_INT, ADDRESS, JAVA_LONG, ADDRESS)),
+                find.apply(
+                        "comneck_plan_encode",
+                        FunctionDescriptor.of(JAVA_INT, ADDRESS, ADDRESS, ADDRESS, ADDRESS, JAVA_INT, JAVA_INT)),
+                find.apply(
+                        "comneck_plan_encoded",
+                        FunctionDescriptor.of(JAVA_INT, ADDRESS, JAVA_INT, ADDRESS, ADDRESS, ADDRESS)));
     }
 }

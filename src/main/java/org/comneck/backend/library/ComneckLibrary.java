@@ -29,7 +29,7 @@ import org.comneck.InternalException;
  * The functions of comneck.h in one loaded library: libcomneck or libcomneck_cuda, which implement the same manual.
  */
 public final class ComneckLibrary {
-    static final int ABI_VERSION = 5;
+    static final int ABI_VERSION = 6;
 
     static final int OK = 0;
     static final int MISUSE = 1;

@@ -1,6 +1,8 @@
 package org.comneck.backend.library;
 
+import static java.lang.foreign.ValueLayout.ADDRESS;
 import static java.lang.foreign.ValueLayout.JAVA_BYTE;
+import static java.lang.foreign.ValueLayout.JAVA_INT;
 import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import java.lang.foreign.Arena;
@@ -10,6 +12,7 @@ import java.util.List;
 import java.util.Map;
 import org.comneck.DamagedDataException;
 import org.comneck.backend.Activation;
+import org.comneck.backend.RansEncoder;
 import org.comneck.backend.Run;
 
 /** A sealed native plan. Executing it is one call. */
@@ -139,6 +142,30 @@ final class LibraryRun implements Run {
     @Override
     public DamagedDataException damage(int image) {
         return image < 0 || image >= damage.length ? null : damage[image];
+    }
+
+    @Override
+    public synchronized RansEncoder.Encoded encoded(int image) {
+        try (Arena call = Arena.ofConfined()) {
+            MemorySegment payload = call.allocate(ADDRESS);
+            MemorySegment size = call.allocate(JAVA_LONG);
+            MemorySegment checksum = call.allocate(JAVA_INT);
+            int status;
+            try {
+                status = (int) library.functions
+                        .coding()
+                        .planEncoded()
+                        .invokeExact(plan.address(), image, payload, size, checksum);
+            } catch (RuntimeException e) {
+                throw e;
+            } catch (Throwable t) {
+                throw ComneckLibrary.linkage(t);
+            }
+            library.check(status);
+            return new RansEncoder.Encoded(
+                    payload.get(ADDRESS, 0).reinterpret(size.get(JAVA_LONG, 0)).toArray(JAVA_BYTE),
+                    checksum.get(JAVA_INT, 0));
+        }
     }
 
     @Override

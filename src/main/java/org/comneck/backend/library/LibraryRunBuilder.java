@@ -387,6 +387,30 @@ final class LibraryRunBuilder implements RunBuilder {
     }
 
     @Override
+    public void encodePayloads(List<SymbolPass> passes, int substreams) {
+        StepChecks.encode(passes, substreams);
+        List<LibraryTables> packed = passes.stream()
+                .map(pass -> LibraryTables.of(library, pass.tables()))
+                .toList();
+        step((f, p, arena) -> {
+            MemorySegment handles = arena.allocate(ADDRESS, passes.size());
+            MemorySegment symbols = arena.allocate(ComneckLibrary.VIEW, passes.size());
+            MemorySegment indices = arena.allocate(ComneckLibrary.VIEW, passes.size());
+            for (int i = 0; i < passes.size(); i++) {
+                SymbolPass pass = passes.get(i);
+                long at = i * ComneckLibrary.VIEW.byteSize();
+                handles.setAtIndex(ADDRESS, i, packed.get(i).address());
+                write(symbols.asSlice(at, ComneckLibrary.VIEW), pass.symbols());
+                if (pass.indices() != null) { // zeros: absent
+                    write(indices.asSlice(at, ComneckLibrary.VIEW), pass.indices());
+                }
+            }
+            return (int) f.coding().planEncode().invokeExact(p, handles, symbols, indices, passes.size(), substreams);
+        });
+        tables.addAll(packed);
+    }
+
+    @Override
     public Run build() {
         Set<Integer> ports = new TreeSet<>(inputs);
         ports.addAll(outputs);

@@ -5,6 +5,7 @@ import java.util.List;
 import java.util.Set;
 import org.comneck.DamagedDataException;
 import org.comneck.backend.Activation;
+import org.comneck.backend.RansEncoder;
 import org.comneck.backend.Run;
 
 /** Steps in order. */
@@ -16,6 +17,7 @@ final class ReferenceRun implements Run {
     private final Set<Integer> inputs;
     private final Set<Integer> outputs;
     private final ReferencePayloads payloads;
+    private final ReferenceEncoding encoding;
     private final List<Stage> stages;
     private final long[] nanos;
 
@@ -24,11 +26,13 @@ final class ReferenceRun implements Run {
             Set<Integer> inputs,
             Set<Integer> outputs,
             ReferencePayloads payloads,
+            ReferenceEncoding encoding,
             List<Stage> stages) {
         this.buffers = List.copyOf(buffers);
         this.inputs = Set.copyOf(inputs);
         this.outputs = Set.copyOf(outputs);
         this.payloads = payloads;
+        this.encoding = encoding;
         this.stages = List.copyOf(stages);
         this.nanos = new long[stages.size()];
     }
@@ -71,6 +75,15 @@ final class ReferenceRun implements Run {
     @Override
     public DamagedDataException damage(int image) {
         return payloads == null ? null : payloads.damage(image);
+    }
+
+    @Override
+    public RansEncoder.Encoded encoded(int image) {
+        open();
+        if (encoding == null) {
+            throw new IllegalArgumentException("the run encodes nothing");
+        }
+        return encoding.encoded(image);
     }
 
     @Override

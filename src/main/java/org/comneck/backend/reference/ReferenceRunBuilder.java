@@ -29,6 +29,7 @@ final class ReferenceRunBuilder implements RunBuilder {
     private final Set<Integer> outputs = new HashSet<>();
     private final List<ReferenceRun.Stage> stages = new ArrayList<>();
     private ReferencePayloads payloads;
+    private ReferenceEncoding encoding;
     private boolean built;
 
     ReferenceRunBuilder(ReferenceBackend backend) {
@@ -468,10 +469,31 @@ final class ReferenceRunBuilder implements RunBuilder {
     }
 
     @Override
+    public void encodePayloads(List<SymbolPass> passes, int substreams) {
+        if (encoding != null) {
+            throw new IllegalStateException("the run encodes already");
+        }
+        StepChecks.encode(passes, substreams);
+        List<ReferenceEncoding.Pass> recorded = new ArrayList<>();
+        for (SymbolPass pass : passes) {
+            Activation symbols = pass.symbols();
+            boolean indexed = pass.indices() != null;
+            recorded.add(new ReferenceEncoding.Pass(
+                    ReferenceTables.of(pass.tables()),
+                    indexed ? of(pass.indices()).bytes : ReferenceEncoding.channels(symbols),
+                    indexed,
+                    of(symbols).shorts,
+                    symbols.positions() * symbols.channels()));
+        }
+        encoding = new ReferenceEncoding(recorded, passes.getFirst().symbols().images(), substreams);
+        step(encoding::encode);
+    }
+
+    @Override
     public Run build() {
         recording();
         built = true;
-        return new ReferenceRun(buffers, inputs, outputs, payloads, stages);
+        return new ReferenceRun(buffers, inputs, outputs, payloads, encoding, stages);
     }
 
     /** Computes one position's channels into a row of its own. */

@@ -1,0 +1,108 @@
+// LayerNorm and attention against the processor's canonical kernels of vision.h, bit by bit: sizes around sixteen partial sums, a warp and a
+// block, F32 and BF16, strided views whose neighbours stay untouched.
+#include "canonical_attention/canonical_attention.h"
+
+#include <cstdlib>
+#include <memory>
+
+#include "strided_buffer.h"
+#include "vision/vision.h"
+
+using namespace comneck;
+using namespace comneck::cuda;
+
+namespace {
+
+constexpr int32_t kTypes[] = {COMNECK_F32, COMNECK_BF16};
+
+void check_layer_norm() {
+  Random random{61};
+  for (const int64_t rows : {0, 1, 7, 8, 9, 31, 33}) {
+    for (const int32_t channels : {1, 2, 15, 16, 17, 31, 32, 33, 192, 257}) {
+      for (const int32_t type : kTypes) {
+        const int32_t other = random.below(2) == 0 ? COMNECK_F32 : COMNECK_BF16;
+        StridedBuffer from(&random, rows, channels, type, false), to(&random, rows, channels, other, false);
+        std::vector<float> weight, bias;
+        for (int32_t c = 0; c < channels; c++) {
+          weight.push_back(hard_value(&random, false));
+          bias.push_back(hard_value(&random, false));
+        }
+        const DeviceArray<uint8_t> device_from(from.bytes);
+        const DeviceArray<float> device_weight(weight), device_bias(bias);
+        DeviceArray<uint8_t> device_to(to.bytes);
+        const float epsilon = random.below(3) == 0 ? 0.0f : 1e-5f;  // without it a row of one value divides by zero
+        CHECK(layer_norm(from.side(const_cast<uint8_t *>(device_from.data())), device_weight.data(), device_bias.data(), epsilon,
+                         to.side(device_to.data()), rows, channels, nullptr) == cudaSuccess);
+        vision_portable().layer_norm({{from.data(), from.type, from.stride}, {to.data(), to.type, to.stride}, weight.data(), bias.data(), channels, epsilon},
+                                     0, rows);
+        to.check_same(to.bytes, device_to.to_host(), "layer norm");
+      }
+    }
+  }
+}
+
+struct Size {
+  int32_t images, tokens, heads, depth;
+};
+
+struct Freed {
+  void operator()(void *memory) const { std::free(memory); }
+};
+using Scratch = std::unique_ptr<void, Freed>;
+Scratch scratch_of(int64_t bytes) { return Scratch(std::aligned_alloc(64, static_cast<size_t>(bytes + 127) / 64 * 64)); }
+
+void check_attention_of(Random *random, const Size &size, int32_t type, int32_t other) {
+  const int32_t channels = size.heads * size.depth;
+  const int64_t rows = int64_t{size.images} * size.tokens;
+  StridedBuffer qkv(random, rows, 3 * channels, type, false), to(random, rows, channels, other, false);
+  const DeviceArray<uint8_t> device_qkv(qkv.bytes);
+  DeviceArray<uint8_t> device_to(to.bytes);
+  CHECK(attention(qkv.side(const_cast<uint8_t *>(device_qkv.data())), to.side(device_to.data()), size.images, size.tokens, size.heads, size.depth,
+                  nullptr) == cudaSuccess);
+  AttentionCall call{{qkv.data(), qkv.type, qkv.stride}, {to.data(), to.type, to.stride}, size.images, size.tokens, size.heads, size.depth,
+                     static_cast<float>(1.0 / std::sqrt(static_cast<double>(size.depth))), nullptr};
+  const AttentionKernels &kernels = vision_portable().attention;
+  const Scratch packed = scratch_of(kernels.packed_bytes(call)), own = scratch_of(kernels.thread_bytes(call));
+  call.packed = packed.get();
+  for (int64_t item = 0; item < int64_t{size.images} * size.heads; item++) kernels.pack(call, item);
+  for (int64_t item = 0; item < attention_items(call); item++) kernels.attend(call, item, own.get());
+  char what[80];
+  std::snprintf(what, sizeof what, "attention of %d images, %d tokens, %d heads of %d", size.images, size.tokens, size.heads, size.depth);
+  to.check_same(to.bytes, device_to.to_host(), what);
+}
+
+void check_attention() {
+  Random random{62};
+  // 129: a thread has two keys; 10,300 channels of a head take more shared memory than a block has without asking
+  const Size sizes[] = {{1, 1, 1, 1},   {1, 2, 3, 3},   {2, 15, 1, 16}, {1, 16, 2, 31}, {3, 17, 1, 32}, {1, 31, 2, 33},
+                        {2, 32, 1, 64}, {1, 33, 1, 65}, {1, 127, 1, 8}, {1, 128, 1, 5}, {1, 129, 1, 3}, {2, 2, 1, 10300}, {1, 3, 2, 129}};
+  for (const Size &size : sizes) {
+    for (const int32_t type : kTypes) {
+      for (const int32_t other : kTypes) check_attention_of(&random, size, type, other);
+    }
+  }
+}
+
+void check_misuse() {
+  const Side none{nullptr, 1, COMNECK_F32};
+  CHECK(layer_norm(none, nullptr, nullptr, 0, none, -1, 4, nullptr) == cudaErrorInvalidValue);
+  CHECK(layer_norm(none, nullptr, nullptr, 0, none, 4, 0, nullptr) == cudaErrorInvalidValue);
+  CHECK(layer_norm(none, nullptr, nullptr, 0, none, 0, 4, nullptr) == cudaSuccess);
+  CHECK(attention(none, none, 1, 1, 0, 4, nullptr) == cudaErrorInvalidValue);
+  CHECK(attention(none, none, 1, 1, 1, 0, nullptr) == cudaErrorInvalidValue);
+  CHECK(attention(none, none, -1, 1, 1, 1, nullptr) == cudaErrorInvalidValue);
+  CHECK(attention(none, none, 1, -1, 1, 1, nullptr) == cudaErrorInvalidValue);
+  CHECK(attention(none, none, 65536, 1, 1, 1, nullptr) == cudaErrorInvalidValue);
+  CHECK(attention(none, none, 1, 49990, 1, 11, nullptr) == cudaErrorInvalidValue);
+  CHECK(attention(none, none, 0, 5, 1, 4, nullptr) == cudaSuccess);
+  CHECK(attention(none, none, 5, 0, 1, 4, nullptr) == cudaSuccess);
+}
+
+}  // namespace
+
+int main() {
+  check_misuse();
+  check_layer_norm();
+  check_attention();
+  return 0;
+}
