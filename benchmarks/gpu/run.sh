@@ -13,8 +13,10 @@
 #   benchmarks/gpu/run.sh pack              on a machine with a JDK: target/gpu-java.tar.xz (a Java runtime of its own, classes and tests),
 #                                           which part `java` takes where it finds no JDK
 #
-# One JSON line for each step that ran, in benchmarks/results/gpu.jsonl; a step that did not run has no line. Needs nvcc, CMake, Ninja.
+# One JSON line for each step that ran, in benchmarks/results/gpu.jsonl; a step that did not run has no line. Needs a C++ compiler, nvcc
+# (looked for in /usr/local/cuda, too) and CMake 3.25; Ninja where there is one, else make.
 # COMNECK_SHARED names the folder with data/photos (part java) and reference/peer_timing.py (part bench); ../shared where it is not set.
+# COMNECK_COMMIT: what the lines are to say where the sources have come without their history.
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 emulated=false
@@ -22,7 +24,9 @@ emulated=false
 parts=${1:-build tests memcheck racecheck java bench}
 shared=${COMNECK_SHARED:-$root/../shared}
 most=590 # seconds of one command
-commit=$(git -C "$root" rev-parse --short HEAD 2> /dev/null || echo unknown)
+commit=${COMNECK_COMMIT:-$(git -C "$root" rev-parse --short HEAD 2> /dev/null || echo unknown)}
+command -v nvcc > /dev/null || PATH=$PATH:/usr/local/cuda/bin
+if command -v ninja > /dev/null; then generator=Ninja; else generator="Unix Makefiles"; fi
 
 say() { echo "run.sh: $*" >&2; }
 
@@ -66,6 +70,7 @@ step() {
 all_tests() {
   what=$1
   shift
+  [ -x "$build/kernel_plan_test" ] || { say "nothing is built in $build: first part build"; exit 1; }
   for test in $tests; do step "$what$test" "$@" "$build/${prefix}_$test"; done
   step "${what}plan_test" "$@" "$build/kernel_plan_test" "$build/libcomneck.so" "$build/$library"
 }
@@ -82,15 +87,15 @@ sanitize() {
 
 part_build() {
   if $emulated; then
-    cmake -S "$root" -B "$build" -GNinja -DCMAKE_BUILD_TYPE=Release -DCOMNECK_CUDA_ARCHITECTURES="${COMNECK_CUDA_ARCHITECTURES:-90a}"
+    cmake -S "$root" -B "$build" -G "$generator" -DCMAKE_BUILD_TYPE=Release -DCOMNECK_CUDA_ARCHITECTURES="${COMNECK_CUDA_ARCHITECTURES:-90a}"
   else
-    cmake -S "$root" -B "$build" -GNinja -DCMAKE_BUILD_TYPE=Release -DCOMNECK_DEVICE_TESTS=ON -DCOMNECK_CUDA_ARCHITECTURES="$architecture"
+    cmake -S "$root" -B "$build" -G "$generator" -DCMAKE_BUILD_TYPE=Release -DCOMNECK_DEVICE_TESTS=ON -DCOMNECK_CUDA_ARCHITECTURES="$architecture"
   fi
   targets="comneck ${library%.so} kernel_plan_test $bench"
   targets=$(echo "$targets" | sed 's/libcomneck/comneck/')
   for test in $tests; do targets="$targets ${prefix}_$test"; done
   # shellcheck disable=SC2086
-  step build cmake --build "$build" --target $targets
+  step build cmake --build "$build" --parallel "$(nproc)" --target $targets
   [ "$failed" = 0 ] || exit 1
 }
 
@@ -103,7 +108,7 @@ part_pack() {
   (cd "$root" && ./mvnw -q -B dependency:build-classpath -DincludeScope=test -Dmdep.outputFile="$pack/classpath")
   "$java_home/bin/jlink" --add-modules java.se,jdk.unsupported --strip-debug --no-header-files --no-man-pages --compress zip-0 --output "$pack/java"
   mkdir "$pack/jars"
-  tr ':' '\n' < "$pack/classpath" | grep -E '/(junit|opentest4j|apiguardian|imageio|common)[^/]*\.jar$' | while read -r jar; do cp "$jar" "$pack/jars"; done
+  tr ':' '\n' < "$pack/classpath" | grep -E '/(junit|opentest4j|apiguardian|imageio|common|jackson)[^/]*\.jar$' | while read -r jar; do cp "$jar" "$pack/jars"; done
   rm "$pack/classpath"
   cp -r "$root/target/classes" "$root/target/test-classes" "$pack"
   tar -C "$pack" -cJf "$pack.tar.xz" .
@@ -131,6 +136,7 @@ part_java() {
 }
 
 part_bench() {
+  [ -x "$build/$bench" ] || { say "nothing is built in $build: first part build"; exit 1; }
   lines=$build/bench.jsonl
   status=0
   timeout "$most" "$build/$bench" > "$lines" || status=$?

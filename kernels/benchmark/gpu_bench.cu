@@ -3,6 +3,7 @@
 //
 //   rans_decode, rans_encode   the kernels alone, one pass of Gaussian symbols
 //   canonical_gemm             the layers of ELIC's entropy networks, one by one
+//   y_to_bytes                 latents on the host -> payload bytes there: the prepared run of an encoder's entropy part
 //   bytes_to_y_hat             payload bytes handed over -> y_hat on the host: the prepared run of a whole decoder
 //
 // Floors are counted, not measured: fused multiply-adds, bytes that must cross the device's memory once, launches.
@@ -379,9 +380,12 @@ class Elic {
     if (encodes) {
       port(r.z, COMNECK_INPUT);
       port(r.y, COMNECK_INPUT);
-      port(r.z_symbols, COMNECK_OUTPUT);
-      for (const comneck_view &view : r.symbols) port(view, COMNECK_OUTPUT);
-      for (const comneck_view &view : r.indices) port(view, COMNECK_OUTPUT);
+      std::vector<const comneck_tables *> tables(r.symbols.size() + 1, latent_);
+      tables[0] = hyper_;
+      r.symbols.insert(r.symbols.begin(), r.z_symbols);
+      r.indices.insert(r.indices.begin(), comneck_view{});
+      NEED(comneck_plan_encode(r.plan, tables.data(), r.symbols.data(), r.indices.data(), static_cast<int32_t>(tables.size()), 0));
+      r.launches++;
     } else {
       NEED(comneck_plan_finish_payloads(r.plan));
       r.launches++;
@@ -400,31 +404,19 @@ class Elic {
     float *y = writes->port<float>(writes->y);
     for (int64_t i = 0; i < writes->z.bytes / 4; i++) z[i] = static_cast<float>(random.uniform() * 6 - 3);
     for (int64_t i = 0; i < writes->y.bytes / 4; i++) y[i] = static_cast<float>((random.uniform() + random.uniform() - 1) * 1.5);
-    NEED(comneck_plan_execute(writes->plan));
-    comneck_rans_encoder *encoder = nullptr;
-    NEED(comneck_rans_encoder_create(context_, &encoder));
+    const auto write = [&] { NEED(comneck_plan_execute(writes->plan)); };
+    write();
     std::vector<std::vector<uint8_t>> payloads;
     std::vector<int32_t> checksums;
     double bytes = 0;
     for (int32_t n = 0; n < batch; n++) {
-      const auto count_of = [&](const comneck_view &view) { return view.bytes / batch / 2; };
-      std::vector<uint8_t> z_indices(static_cast<size_t>(count_of(writes->z_symbols)));
-      for (size_t i = 0; i < z_indices.size(); i++) z_indices[i] = static_cast<uint8_t>(i % static_cast<size_t>(n_));
-      const auto symbols = static_cast<int64_t>(z_indices.size());
-      std::vector<comneck_rans_pass> passes{{hyper_, z_indices.data(), symbols, writes->port<int16_t>(writes->z_symbols) + n * symbols, 2 * symbols, symbols}};
-      for (size_t p = 0; p < writes->symbols.size(); p++) {
-        const int64_t count = count_of(writes->symbols[p]);
-        passes.push_back({latent_, writes->port<uint8_t>(writes->indices[p]) + n * count, count,
-                          writes->port<int16_t>(writes->symbols[p]) + n * count, 2 * count, count});
-      }
       const void *payload = nullptr;
       int64_t length = 0;
       checksums.emplace_back();
-      NEED(comneck_rans_encode(encoder, passes.data(), static_cast<int64_t>(passes.size() * sizeof(comneck_rans_pass)), 0, &payload, &length, &checksums.back()));
+      NEED(comneck_plan_encoded(writes->plan, n, &payload, &length, &checksums.back()));
       payloads.emplace_back(static_cast<const uint8_t *>(payload), static_cast<const uint8_t *>(payload) + length);
       bytes += static_cast<double>(length);
     }
-    comneck_rans_encoder_destroy(encoder);
     const std::unique_ptr<Run> reads = record(batch, false);
     const auto run = [&] {
       for (int32_t n = 0; n < batch; n++) {
@@ -442,6 +434,8 @@ class Elic {
       CHECK(text[0] == 0);
     }
     CHECK(std::memcmp(reads->port<char>(reads->y_hat), writes->port<char>(writes->y_hat), static_cast<size_t>(reads->y_hat.bytes)) == 0);
+    print(m, "y_to_bytes", "prepared run, host to host", batch, measure(sizes_.repeats, write), writes->fma,
+          bytes + weight_bytes_ + static_cast<double>(writes->y.bytes + writes->z.bytes + writes->y_hat.bytes), writes->launches, 0);
     const Times times = measure(sizes_.repeats, run);
     print(m, "bytes_to_y_hat", "prepared run, host to host", batch, times, reads->fma, bytes + weight_bytes_ + static_cast<double>(reads->y_hat.bytes), reads->launches, 0);
   }

@@ -9,6 +9,7 @@
  *   - layers of precision BF16 round inputs and weights to bf16 and then compute in F32;
  *   - a sealed plan is captured into a CUDA graph, which an execution launches; where capturing fails the steps are queued one by one;
  *   - COMNECK_OUT_OF_MEMORY is the device's or pinned memory, and COMNECK_LAUNCH_FAILED and COMNECK_DEVICE_LOST can come from any call;
+ *   - comneck_plan_encode has room for two bits a symbol; what needs more is encoded once more with room enough, which stays;
  *   - the decoder without a plan runs on the processor.
  * The same sources compiled for the emulation give a library that does all this on the processor, for tests.
  */

@@ -29,6 +29,7 @@ import org.comneck.model.ModelFile;
 import org.comneck.tensor.ElementType;
 import org.junit.jupiter.api.Assumptions;
 import org.junit.jupiter.api.Test;
+import org.opentest4j.TestAbortedException;
 
 /**
  * What one backend encodes the other one decodes, with the embedded model: payloads equal to the byte, symbols and y_hat to the bit, in batches
@@ -47,8 +48,12 @@ class AcrossBackendsTest {
     public static void main(String[] args) throws IOException {
         AcrossBackendsTest test = new AcrossBackendsTest();
         test.syntheticPicturesInBatches();
-        test.photos();
-        test.wholePhotosOnADevice();
+        try {
+            test.photos();
+            test.wholePhotosOnADevice();
+        } catch (TestAbortedException e) {
+            System.err.println(e.getMessage());
+        }
     }
 
     /** One image, encoded: what both sides have to agree in. */
