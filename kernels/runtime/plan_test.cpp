@@ -539,7 +539,6 @@ void check_encoding_misuse(const Library &library) {
   comneck_view other[] = {indices[0], indices[1]};
   other[0].channels = 3;
   refused(symbols, other, 2, 0);
-  other[0] = comneck_view{};
   tables[0] = nullptr;
   refused(symbols, indices, 2, 0);
   tables[0] = codec.gaussian_tables;
