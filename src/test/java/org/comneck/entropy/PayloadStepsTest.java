@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.lang.foreign.MemorySegment;
@@ -288,6 +289,87 @@ abstract class PayloadStepsTest {
                 }
             }
         }
+    }
+
+    /** The encoding step gives what the encoder gives, and an index without a table harms its image alone. */
+    @Test
+    void encodingWithinARun() {
+        int images = 3;
+        Random random = new Random(5);
+        try (Backend backend = backend();
+                Backend.Tables factorized = backend.tables(factorizedTables());
+                Backend.Tables gaussian = backend.tables(GAUSSIAN)) {
+            for (int substreams : new int[] {0, 3}) {
+                RunBuilder b = backend.newRun();
+                Activation z = b.input(ElementType.I16, images, 2, 3, Z_CHANNELS);
+                Activation y = b.input(ElementType.I16, images, HEIGHT, WIDTH, 4);
+                Activation indices = b.input(ElementType.U8, images, HEIGHT, WIDTH, 4);
+                List<RunBuilder.SymbolPass> passes = List.of(
+                        new RunBuilder.SymbolPass(factorized, null, z),
+                        new RunBuilder.SymbolPass(gaussian, indices, y));
+                assertThrows(IllegalArgumentException.class, () -> b.encodePayloads(passes, 33));
+                assertThrows(IllegalArgumentException.class, () -> b.encodePayloads(List.of(), 0));
+                RunBuilder.SymbolPass slice = new RunBuilder.SymbolPass(gaussian, null, y.slice(1, 2));
+                assertThrows(IllegalArgumentException.class, () -> b.encodePayloads(List.of(slice), 0));
+                RunBuilder.SymbolPass few =
+                        new RunBuilder.SymbolPass(factorized, null, b.buffer(ElementType.I16, Grid.FULL, 3, 1, 1, 6));
+                assertThrows(IllegalArgumentException.class, () -> b.encodePayloads(List.of(few), 0));
+                b.encodePayloads(passes, substreams);
+                try (Run run = b.build()) {
+                    assertThrows(IllegalArgumentException.class, () -> run.encoded(0), "nothing was executed");
+                    for (int repeat = 0; repeat < 3; repeat++) {
+                        for (Activation port : List.of(z, y)) {
+                            MemorySegment memory = run.memory(port);
+                            for (int i = 0; i < memory.byteSize() / 2; i++) {
+                                double value = random.nextGaussian() * (i % 50 == 0 ? 9000 : 3);
+                                memory.setAtIndex(ValueLayout.JAVA_SHORT, i, (short) value);
+                            }
+                        }
+                        MemorySegment memory = run.memory(indices);
+                        for (int i = 0; i < memory.byteSize(); i++) {
+                            memory.set(ValueLayout.JAVA_BYTE, i, (byte) random.nextInt(64));
+                        }
+                        int wrong = repeat == 1 ? 1 : -1;
+                        if (wrong >= 0) {
+                            memory.set(ValueLayout.JAVA_BYTE, memory.byteSize() / images * 2 - 1, (byte) 200);
+                        }
+                        run.execute();
+                        for (int image = 0; image < images; image++) {
+                            int at = image;
+                            if (image == wrong) {
+                                assertThrows(IllegalArgumentException.class, () -> run.encoded(at));
+                                continue;
+                            }
+                            RansEncoder.Encoded expected = backend.ransEncoder()
+                                    .encode(
+                                            List.of(
+                                                    pass(factorized, null, run, z, image),
+                                                    pass(gaussian, indices, run, y, image)),
+                                            substreams);
+                            assertArrayEquals(
+                                    expected.payload(), run.encoded(image).payload());
+                            assertEquals(
+                                    expected.symbolChecksum(),
+                                    run.encoded(image).symbolChecksum());
+                        }
+                        assertThrows(IllegalArgumentException.class, () -> run.encoded(images));
+                    }
+                }
+            }
+        }
+    }
+
+    private static RansEncoder.Pass pass(
+            Backend.Tables tables, Activation indices, Run run, Activation symbols, int image) {
+        int count = symbols.positions() * symbols.channels();
+        byte[] channels = new byte[count];
+        for (int i = 0; i < count; i++) {
+            channels[i] = (byte) (i % symbols.channels());
+        }
+        MemorySegment of = indices == null
+                ? MemorySegment.ofArray(channels)
+                : run.memory(indices).asSlice((long) image * count, count);
+        return new RansEncoder.Pass(tables, of, run.memory(symbols).asSlice(2L * image * count, 2L * count), count);
     }
 
     private static void assertBits(float[] expected, float[] actual) {
