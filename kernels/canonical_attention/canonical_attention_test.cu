@@ -73,9 +73,10 @@ void check_attention_of(Random *random, const Size &size, int32_t type, int32_t 
 
 void check_attention() {
   Random random{62};
-  // 129: a thread has two keys; 10,300 channels of a head take more shared memory than a block has without asking
+  // 129, 300: a thread has two keys, or three; 10,300 channels of a head take more shared memory than a block has without asking
   const Size sizes[] = {{1, 1, 1, 1},   {1, 2, 3, 3},   {2, 15, 1, 16}, {1, 16, 2, 31}, {3, 17, 1, 32}, {1, 31, 2, 33},
-                        {2, 32, 1, 64}, {1, 33, 1, 65}, {1, 127, 1, 8}, {1, 128, 1, 5}, {1, 129, 1, 3}, {2, 2, 1, 10300}, {1, 3, 2, 129}};
+                        {2, 32, 1, 64}, {1, 33, 1, 65}, {1, 127, 1, 8}, {1, 128, 1, 5}, {1, 129, 1, 3}, {1, 300, 1, 2}, {2, 2, 1, 10300},
+                        {1, 3, 2, 129}};
   for (const Size &size : sizes) {
     for (const int32_t type : kTypes) {
       for (const int32_t other : kTypes) check_attention_of(&random, size, type, other);

@@ -135,6 +135,7 @@ int32_t check(const std::vector<Pass> &passes, int32_t images, int32_t substream
     CHECK_EQ(result.checksum, expected.checksum);
     CHECK_EQ(result.substreams, expected.payload[0] + 1);
     CHECK_EQ(result.overflowed, size > payload_room ? 1 : 0);
+    CHECK_EQ(result.no_table, 0);
     overflowed += result.overflowed;
     std::vector<uint8_t> whole(static_cast<size_t>(payload_room), kUntouched);
     for (size_t i = 0; size <= payload_room && i < expected.payload.size(); i++) whole[i] = expected.payload[i];
@@ -185,6 +186,69 @@ void check_overflow() {
   }
 }
 
+// The number of substreams is chosen from the size: at every border of it, and no more than there may be.
+void check_substreams() {
+  Random random{24};
+  const std::vector<Pass> all{make_pass(&random, 1, 24000, true, 0.02)};
+  const auto prefix = [&](int32_t count) {
+    std::vector<Pass> passes = all;
+    passes[0].count = count;
+    passes[0].indices[0].resize(static_cast<size_t>(count));
+    passes[0].values[0].resize(static_cast<size_t>(count));
+    return passes;
+  };
+  const auto chosen = [&](int32_t count) { return on_processor(prefix(count), 0, 0).payload[0] + 1; };
+  int32_t borders = 0;
+  for (int32_t wanted = 2; wanted <= chosen(24000); wanted++) {
+    int32_t fewer = 1, enough = 24000;
+    while (enough - fewer > 1) {
+      const int32_t middle = (fewer + enough) / 2;
+      (chosen(middle) < wanted ? fewer : enough) = middle;
+    }
+    for (const int32_t count : {fewer - 1, fewer, enough, enough + 1}) CHECK_EQ(check(prefix(std::min(count, 24000)), 1, 0, 40000, 1), 0);
+    borders++;
+  }
+  CHECK(borders >= 3);
+  const std::vector<Pass> large{make_pass(&random, 1, 30000, true, 1.0)};
+  CHECK(on_processor(large, 0, 0).payload.size() > 33 * 2048);
+  CHECK_EQ(check(large, 1, 0, 200000, 1), 0);
+}
+
+// Every room from none to more than enough, where most symbols have side bits.
+void check_rooms() {
+  Random random{25};
+  const std::vector<Pass> passes{make_pass(&random, 2, 45, true, 0.9)};
+  const auto most = static_cast<int64_t>(std::max(on_processor(passes, 0, 1).payload.size(), on_processor(passes, 1, 1).payload.size()));
+  for (int64_t room = 0; room <= most + 8; room++) check(passes, 2, 1, room, 1);
+}
+
+// An index without a table is reported for its image, reads nothing else, and harms no other image, whichever comes after it in a block.
+void check_indices() {
+  Random random{26};
+  for (const uint8_t wrong : {uint8_t{64}, uint8_t{255}}) {
+    for (const int32_t at : {0, 699}) {
+      std::vector<Pass> passes{make_pass(&random, 5, 65, false, 0.02), make_pass(&random, 5, 700, true, 0.02)};
+      const uint8_t right = passes[1].indices[1][static_cast<size_t>(at)];
+      passes[1].indices[1][static_cast<size_t>(at)] = wrong;
+      for (const int32_t per_block : {1, 4}) {
+        const Encoded encoded = encode(passes, 5, 0, 8000, per_block);
+        for (size_t n = 0; n < 5; n++) {
+          CHECK_EQ(encoded.results[n].no_table, n == 1 ? 1 : 0);
+          if (n == 1) continue;
+          const Expected expected = on_processor(passes, n, 0);
+          CHECK(std::equal(expected.payload.begin(), expected.payload.end(), encoded.payloads.begin() + static_cast<std::ptrdiff_t>(n) * 8000));
+        }
+      }
+      passes[1].indices[1][static_cast<size_t>(at)] = right;
+      CHECK_EQ(check(passes, 5, 0, 8000, 4), 0);
+    }
+  }
+  // The last one that there is.
+  std::vector<Pass> last{make_pass(&random, 1, 33, true, 0.02)};
+  for (uint8_t &index : last[0].indices[0]) index = 63;
+  CHECK_EQ(check(last, 1, 0, 8000, 1), 0);
+}
+
 void check_misuse() {
   RansEncodeCall call{};
   call.side_room = 1;
@@ -204,5 +268,8 @@ int main() {
   check_sizes();
   check_batches();
   check_overflow();
+  check_substreams();
+  check_rooms();
+  check_indices();
   return 0;
 }
