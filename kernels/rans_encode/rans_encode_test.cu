@@ -189,7 +189,7 @@ void check_overflow() {
 // The number of substreams is chosen from the size: at every border of it, and no more than there may be.
 void check_substreams() {
   Random random{24};
-  const std::vector<Pass> all{make_pass(&random, 1, 24000, true, 0.02)};
+  const std::vector<Pass> all{make_pass(&random, 1, 24000, true, 0.1)};
   const auto prefix = [&](int32_t count) {
     std::vector<Pass> passes = all;
     passes[0].count = count;
