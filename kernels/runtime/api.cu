@@ -9,7 +9,9 @@
 #include "comneck_cuda.h"
 #include "elementwise/elementwise.h"
 #include "entropy/api.h"
+#include "fused_attention/fused_attention.h"
 #include "runtime/plan.h"
+#include "tensor_gemm/tensor_gemm.h"
 
 using namespace comneck;
 using namespace comneck::cuda;
@@ -57,6 +59,11 @@ std::vector<float> as_floats(const void *data, int64_t bytes, int32_t type) {
     values[i] = type == COMNECK_BF16 ? from_bf16(half) : from_f16(half);
   }
   return values;
+}
+
+// A linear layer: what tensor_gemm computes.
+bool is_pointwise(const comneck_convolution &g) {
+  return g.kind == COMNECK_DIRECT && g.kernel_height == 1 && g.kernel_width == 1 && g.stride == 1 && g.padding == 0;
 }
 
 bool is_float(int32_t type) { return type == COMNECK_F32 || type == COMNECK_BF16 || type == COMNECK_F16; }
@@ -118,26 +125,34 @@ int32_t comneck_layer_create(comneck_context *context, const comneck_convolution
     made->packed = pack_layer(g, weights.data(), bias == nullptr ? nullptr : biases.data());
     ConvLayer &packed = made->packed;
 
-    // weights | bias | taps | phases
+    // Both packings of a BF16 linear layer: tensor cores take one source on the destination's grid, what else there is the canonical kernel.
+    std::vector<uint16_t> tensor_weights;
+    if (g.precision == COMNECK_PRECISION_BF16 && is_pointwise(g)) {
+      tensor_weights = pack_gemm_weights(weights.data(), g.output_channels, g.input_channels, COMNECK_BF16);
+    }
+
+    // weights | bias | taps | phases | weights for the tensor cores
     const auto bytes_of = [](const auto &values) { return static_cast<int64_t>((values.size() * sizeof(values[0]) + 255) / 256 * 256); };
     const int64_t at_bias = bytes_of(packed.weights);
     const int64_t at_taps = at_bias + bytes_of(packed.bias);
     const int64_t at_phases = at_taps + bytes_of(packed.taps);
     if (const int32_t status = check_cuda(cudaSetDevice(context->device), "choosing the device"); status != COMNECK_OK) return status;
-    if (const int32_t status = made->memory.allocate(at_phases + bytes_of(packed.phases)); status != COMNECK_OK) return status;
+    const int64_t at_tensor_weights = at_phases + bytes_of(packed.phases);
+    if (const int32_t status = made->memory.allocate(at_tensor_weights + bytes_of(tensor_weights)); status != COMNECK_OK) return status;
     char *memory = made->memory.data();
     const auto upload = [&](int64_t offset, const auto &values) {
       return values.empty() ? cudaSuccess
                             : cudaMemcpyAsync(memory + offset, values.data(), values.size() * sizeof(values[0]), cudaMemcpyHostToDevice, nullptr);
     };
     for (const cudaError_t error : {upload(0, packed.weights), upload(at_bias, packed.bias), upload(at_taps, packed.taps),
-                                    upload(at_phases, packed.phases), cudaStreamSynchronize(nullptr)}) {
+                                    upload(at_phases, packed.phases), upload(at_tensor_weights, tensor_weights), cudaStreamSynchronize(nullptr)}) {
       if (const int32_t status = check_cuda(error, "uploading a layer"); status != COMNECK_OK) return status;
     }
     made->weights = reinterpret_cast<const float *>(memory);
     made->bias = reinterpret_cast<const float *>(memory + at_bias);
     made->taps = reinterpret_cast<const ConvTap *>(memory + at_taps);
     made->phases = reinterpret_cast<const ConvPhase *>(memory + at_phases);
+    if (!tensor_weights.empty()) made->tensor_weights = reinterpret_cast<const uint16_t *>(memory + at_tensor_weights);
     packed.weights = {};
     packed.bias = {};
     *layer = made.release();
@@ -267,6 +282,24 @@ int32_t comneck_plan_convolution(comneck_plan *plan, const comneck_layer *layer,
       return fail(COMNECK_MISUSE, "the layer makes %dx%d of %dx%d, the destination is %s", height, width, tall, wide,
                   ViewText(*destination).text);
     }
+    if (layer->tensor_weights != nullptr && present.size() == 1 && present[0].channels == g.input_channels &&
+        present[0].grid == destination->grid) {
+      GemmCall product{};
+      product.weights = layer->tensor_weights;
+      product.bias = layer->bias;
+      product.rows = positions_of(*destination) * destination->images;
+      product.inputs = g.input_channels;
+      product.outputs = g.output_channels;
+      product.type = COMNECK_BF16;
+      product.function = function;
+      return plan->add([product, from = present[0], to = *destination, has_residual = residual != nullptr,
+                        added = residual != nullptr ? *residual : comneck_view{}](const Queue &queue) mutable {
+        product.source = side_of(queue, from);
+        if (has_residual) product.residual = side_of(queue, added);
+        product.destination = side_of(queue, to);
+        return tensor_gemm(product, GemmTile::kAuto, queue.multiprocessors, queue.stream);
+      });
+    }
     ConvCall call{};
     call.source_count = static_cast<int32_t>(present.size());
     call.weights = layer->weights;
@@ -387,7 +420,8 @@ int32_t comneck_plan_attention(comneck_plan *plan, const comneck_view *qkv, int3
       return fail(COMNECK_MISUSE, "attention of %d heads from %s to %s", heads, ViewText(*qkv).text, ViewText(*destination).text);
     }
     return plan->add([from = *qkv, to = *destination, heads](const Queue &q) {
-      return attention(side_of(q, from), side_of(q, to), to.images, static_cast<int32_t>(positions_of(to)), heads, to.channels / heads, q.stream);
+      const auto attend = fused_attention_takes(side_of(q, from), side_of(q, to), to.channels / heads) ? fused_attention : attention;
+      return attend(side_of(q, from), side_of(q, to), to.images, static_cast<int32_t>(positions_of(to)), heads, to.channels / heads, q.stream);
     });
   });
 }

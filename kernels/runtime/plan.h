@@ -88,6 +88,7 @@ struct comneck_layer {
   comneck::cuda::Allocation memory{comneck::cuda::Allocation::Kind::kDevice};
   const float *weights = nullptr;
   const float *bias = nullptr;
+  const uint16_t *tensor_weights = nullptr;  // of a BF16 layer on single positions, for the tensor cores; else null
   const comneck::cuda::ConvTap *taps = nullptr;
   const comneck::cuda::ConvPhase *phases = nullptr;
 };

@@ -1,0 +1,98 @@
+package org.comneck.vision;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
+
+import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.Random;
+import org.comneck.backend.Activation;
+import org.comneck.backend.Backend;
+import org.comneck.backend.Precision;
+import org.comneck.backend.Run;
+import org.comneck.backend.RunBuilder;
+import org.comneck.backend.cuda.EmulatedCuda;
+import org.comneck.model.ModelFile;
+import org.comneck.model.SeededModel;
+import org.comneck.model.TensorSource;
+import org.comneck.neck.Neck;
+import org.comneck.parity.Fixture;
+import org.comneck.parity.ParityTable;
+import org.comneck.parity.TestBackends;
+import org.comneck.tensor.ElementType;
+import org.junit.jupiter.api.Test;
+
+/** bf16 on the cuda backend, whose linear layers and attention run on tensor cores; here on the emulation. */
+class TensorCoresTest {
+    private static final double LIMIT = 2e-2;
+
+    /** The published neck at full size, from y_hat, against values computed in float64 (../shared/reference/README.md). */
+    @Test
+    void neckAgainstFloat64() {
+        SeededModel full = SeededModel.named(SeededModel.FULL);
+        Map<String, TensorSource> tensors = new LinkedHashMap<>(full.tensors());
+        tensors.keySet().removeIf(name -> name.startsWith("visual."));
+        try (Fixture fixture = Fixture.open("square-256.safetensors");
+                ModelFile model = ModelFile.inMemory(full.manifest(), tensors);
+                Backend backend = EmulatedCuda.open();
+                Neck neck = Neck.load(backend, model, Precision.BF16)) {
+            RunBuilder builder = backend.newRun();
+            Activation yHat = builder.input(ElementType.F32, 1, fixture.height("y"), fixture.width("y"), 320);
+            Activation embeddings = neck.record(builder, yHat);
+            builder.output(embeddings);
+            try (Run run = builder.build()) {
+                Fixture.fill(run, yHat, fixture.floats("y_hat"));
+                run.execute();
+                ParityTable table = new ParityTable("cuda emulated bf16");
+                table.compare("neck", fixture.floats("neck"), Fixture.read(run, embeddings), LIMIT);
+                table.finish();
+            }
+        }
+    }
+
+    /** Two blocks of the embedded encoder: close to the processor's f32, and the same bits for an image in every batch. */
+    @Test
+    void blocksDoNotDependOnTheBatch() {
+        assumeTrue(ModelFile.hasEmbedded(), "this build embeds no model");
+        int tokens = 37;
+        int width = 192;
+        float[] values = new float[3 * tokens * width];
+        Random random = new Random(8);
+        for (int i = 0; i < values.length; i++) {
+            values[i] = (float) random.nextGaussian();
+        }
+        try (ModelFile model = ModelFile.openEmbedded();
+                Backend cuda = EmulatedCuda.open();
+                Backend processor = TestBackends.fastest()) {
+            float[] expected = blocks(processor, model, Precision.F32, values, 3, tokens, width);
+            float[] actual = blocks(cuda, model, Precision.BF16, values, 3, tokens, width);
+            ParityTable table = new ParityTable("cuda emulated bf16 blocks");
+            table.compare("two blocks", expected, actual, LIMIT);
+            table.finish();
+            int each = tokens * width;
+            for (int i = 0; i < 3; i++) {
+                float[] image = Arrays.copyOfRange(values, i * each, (i + 1) * each);
+                assertArrayEquals(
+                        Arrays.copyOfRange(actual, i * each, (i + 1) * each),
+                        blocks(cuda, model, Precision.BF16, image, 1, tokens, width),
+                        "image " + i);
+            }
+        }
+    }
+
+    private static float[] blocks(
+            Backend backend, ModelFile model, Precision precision, float[] values, int images, int tokens, int width) {
+        try (VisionEncoder encoder = VisionEncoder.load(backend, model, precision)) {
+            RunBuilder builder = backend.newRun();
+            Activation input = builder.input(ElementType.F32, images, 1, tokens, width);
+            Activation output = encoder.blocks(builder, input, 10, -1);
+            builder.output(output);
+            try (Run run = builder.build()) {
+                Fixture.fill(run, input, values);
+                run.execute();
+                return Fixture.read(run, output);
+            }
+        }
+    }
+}
