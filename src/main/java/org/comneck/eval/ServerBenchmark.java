@@ -9,6 +9,8 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.Executors;
+import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
@@ -42,6 +44,7 @@ public final class ServerBenchmark {
     private static final int CONNECTIONS = 4;
     private static final int UNDER_WAY = 8; // of each
     private static final int WARM_UP = 400;
+    private static final int SOAK_PARTS = 20;
 
     private final EngineOptions options;
     private final Path photo;
@@ -408,10 +411,19 @@ public final class ServerBenchmark {
     private void soak(ServerProcess server, byte[] bitstream, double rate, double seconds)
             throws IOException, InterruptedException {
         load(server, bitstream, rate, Math.min(20, seconds), new Tally(), Integer.MAX_VALUE);
-        long before = server.residentBytes();
+        List<Long> resident = new ArrayList<>(List.of(server.residentBytes()));
         Tally tally = new Tally();
-        double served = load(server, bitstream, rate, seconds, tally, Integer.MAX_VALUE);
-        long after = server.residentBytes();
+        double served;
+        try (ScheduledExecutorService clock = Executors.newSingleThreadScheduledExecutor()) {
+            long each = Math.max(1, (long) (seconds * 1000 / SOAK_PARTS));
+            clock.scheduleAtFixedRate(() -> resident.add(server.residentBytes()), each, each, TimeUnit.MILLISECONDS);
+            served = load(server, bitstream, rate, seconds, tally, Integer.MAX_VALUE);
+            clock.shutdownNow();
+        }
+        resident.add(server.residentBytes());
+        // Compilers and heap come to rest within minutes; what grows after that goes on growing.
+        long before = resident.get(resident.size() / 4);
+        long after = resident.getLast();
         Map<String, Object> line = new LinkedHashMap<>();
         line.put("measure", "soak");
         line.put("seconds", seconds);
@@ -421,8 +433,7 @@ public final class ServerBenchmark {
         line.put("answer_p50_ms", tally.answers.getValueAtPercentile(50) / 1e6);
         line.put("answer_p99_ms", tally.answers.getValueAtPercentile(99) / 1e6);
         line.put("refusal_p99_ms", tally.refusals.getValueAtPercentile(99) / 1e6);
-        line.put("resident_before_mib", before >> 20);
-        line.put("resident_after_mib", after >> 20);
+        line.put("resident_mib", resident.stream().map(bytes -> bytes >> 20).toList());
         line.put("grown_mib", rounded((after - before) / 1048576.0));
         results.accept(line);
     }
