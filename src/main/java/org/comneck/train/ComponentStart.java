@@ -189,7 +189,7 @@ final class ComponentStart {
             covariance = covariance == null ? part : covariance.add(part);
         }
         // Ascending eigenvalues, eigenvectors in columns.
-        Tensor vectors = torch.linalg_eigh(covariance).get1();
+        Tensor vectors = Ops.eigenvectors(covariance);
         long length = vectors.size(0);
         return vectors.narrow(1, length - kept, kept).flip(1).t().to(Ops.F32);
     }

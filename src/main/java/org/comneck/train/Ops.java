@@ -1,5 +1,6 @@
 package org.comneck.train;
 
+import java.util.function.Supplier;
 import java.util.function.UnaryOperator;
 import org.bytedeco.javacpp.FloatPointer;
 import org.bytedeco.javacpp.LongPointer;
@@ -62,6 +63,27 @@ final class Ops {
         System.setProperty("org.bytedeco.javacpp.maxbytes", "0");
         openblas_nolapack.blas_set_num_threads(threads);
         torch.set_num_threads(threads);
+    }
+
+    /** X with AX = B. */
+    static Tensor solve(Tensor a, Tensor b) {
+        return alone(() -> torch.linalg_solve(a, b));
+    }
+
+    /** Eigenvectors of a symmetric matrix as columns, by ascending eigenvalue. */
+    static Tensor eigenvectors(Tensor symmetric) {
+        return alone(() -> torch.linalg_eigh(symmetric).get1());
+    }
+
+    /** OpenBLAS factorises with several threads on the caller's stack, and needs more of it than Java's threads have: it kills the process. */
+    private static Tensor alone(Supplier<Tensor> factorization) {
+        int threads = openblas_nolapack.blas_get_num_threads();
+        openblas_nolapack.blas_set_num_threads(1);
+        try {
+            return factorization.get();
+        } finally {
+            openblas_nolapack.blas_set_num_threads(threads);
+        }
     }
 
     /** The arithmetic of transforms and transformer layers that a recipe asks for. */

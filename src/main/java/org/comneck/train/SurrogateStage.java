@@ -166,7 +166,7 @@ final class SurrogateStage implements Stage {
             }
             // A thousandth of a row's mean square keeps latents that are nearly always 0 from large weights.
             Tensor ridge = torch.diag(Ops.plus(Ops.scaled(torch.diag(squares), 1e-3), 1e-6));
-            Tensor solved = torch.linalg_solve(squares.add(ridge), products).to(Ops.F32);
+            Tensor solved = Ops.solve(squares.add(ridge), products).to(Ops.F32);
             long channels = solved.size(0) - 1;
             parameters.set(
                     "trans_latent_dim.weight", solved.narrow(0, 0, channels).t());

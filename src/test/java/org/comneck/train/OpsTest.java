@@ -33,6 +33,25 @@ class OpsTest {
         }
     }
 
+    /** With several threads OpenBLAS needed more stack than there is, from about this size on. */
+    @Test
+    void factorizationsWorkWithSeveralThreads() {
+        Ops.start(2);
+        torch.manual_seed(7);
+        try (var _ = new PointerScope()) {
+            Tensor x = torch.randn(256, 256).to(ScalarType.Double);
+            Tensor square = x.t().mm(x).add(torch.eye(256).to(ScalarType.Double));
+            Tensor wanted = torch.randn(256, 16).to(ScalarType.Double);
+            Tensor solved = Ops.solve(square, wanted);
+            assertEquals(0, Ops.value(square.mm(solved).sub(wanted).abs().max().to(Ops.F32)), 1e-6);
+            Tensor vectors = Ops.eigenvectors(square);
+            Tensor unit = vectors.t().mm(vectors).sub(torch.eye(256).to(ScalarType.Double));
+            assertEquals(0, Ops.value(unit.abs().max().to(Ops.F32)), 1e-9);
+        } finally {
+            Ops.start(1);
+        }
+    }
+
     @Test
     void attentionInBf16IsThatOfF32() {
         Ops.start(1);

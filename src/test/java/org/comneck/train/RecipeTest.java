@@ -53,7 +53,7 @@ class RecipeTest {
             Recipe.load(name).check();
         });
         assertEquals(
-                List.of("tiny-codec", "tiny-encoder", "tiny-neck"),
+                List.of("tiny-codec", "tiny-encoder", "tiny-encoder-coded", "tiny-neck"),
                 Recipe.load("tiny").stages().stream().map(Recipe::name).toList());
         assertTrue(assertThrows(UsageException.class, () -> Recipe.load("no-such-recipe"))
                 .getMessage()
@@ -75,7 +75,7 @@ class RecipeTest {
         Recipe tiny = Recipe.load("tiny").with(List.of("seed=5", "codec.n = 8", "tiny-neck.batch=7", "name=other"));
         List<Recipe> stages = tiny.stages();
         assertEquals(
-                List.of(5, 5, 5),
+                List.of(5, 5, 5, 5),
                 stages.stream().map(stage -> stage.integer("seed")).toList());
         assertEquals(8, stages.get(0).integer("codec.n"));
         assertFalse(stages.get(1).has("codec.n"));

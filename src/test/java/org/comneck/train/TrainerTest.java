@@ -3,6 +3,7 @@ package org.comneck.train;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -84,6 +85,28 @@ class TrainerTest {
 
         TrainedForward.agrees(small, folder);
         TrainedRate.agrees(small, folder);
+    }
+
+    /** The first step's loss is that of the same photos, but coded; the teacher's part of it says that they are the same. */
+    @Test
+    void anEncoderSeesPhotosAsACodecLeavesThem() throws IOException {
+        SmallRun small = new SmallRun(Files.createDirectories(folder.resolve("data")));
+        train(SmallRun.codec(3, "0.01 0.04", ""), small);
+        String plain = "blocks.alone = 0\ndegraded.codec = small-codec\ndegraded = ";
+        JsonNode clean = train(SmallRun.encoder(1, plain + "0"), small).getFirst();
+        Files.delete(Trainer.checkpoint(folder, "small-encoder"));
+        Files.delete(folder.resolve("small-encoder").resolve("metrics.jsonl"));
+        JsonNode coded = train(SmallRun.encoder(1, plain + "1"), small).getFirst();
+        assertNotEquals(clean.get("hints").asDouble(), coded.get("hints").asDouble());
+        assertEquals(clean.get("text").asDouble(), coded.get("text").asDouble());
+        Files.delete(Trainer.checkpoint(folder, "small-encoder"));
+        Recipe unknown = SmallRun.encoder(1, "degraded = 1\ndegraded.codec = nothing");
+        UsageException error = assertThrows(
+                UsageException.class, () -> Trainer.run(unknown, small.data(), folder, false, Trainer.Listener.NONE));
+        assertTrue(error.getMessage().contains("nothing"), error.getMessage());
+        Recipe share = SmallRun.encoder(1, "degraded = 1.5\ndegraded.codec = small-codec");
+        assertThrows(
+                UsageException.class, () -> Trainer.run(share, small.data(), folder, false, Trainer.Listener.NONE));
     }
 
     @Test
