@@ -79,7 +79,7 @@ class RecipeTest {
                 stages.stream().map(stage -> stage.integer("seed")).toList());
         assertEquals(8, stages.get(0).integer("codec.n"));
         assertFalse(stages.get(1).has("codec.n"));
-        assertEquals(7, stages.get(2).integer("batch"));
+        assertEquals(7, stages.getLast().integer("batch"));
         assertEquals(Recipe.load("tiny-codec").integer("batch"), stages.get(0).integer("batch"));
         assertEquals("other", tiny.word("name"));
         // What a checkpoint keeps has them too.

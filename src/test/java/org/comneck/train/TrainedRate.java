@@ -67,7 +67,7 @@ final class TrainedRate {
                 Codec engine = Codec.load(backend, model, Precision.F32)) {
             RunBuilder builder = backend.newRun();
             Activation latents = builder.input(ElementType.F32, 1, SIDE / 16, SIDE / 16, size.m());
-            Codec.Coded coded = engine.encode(builder, latents);
+            engine.encodePayloads(builder, engine.encode(builder, latents), 1);
             double estimated = 0;
             double actual = 0;
             try (Run run = builder.build()) {
