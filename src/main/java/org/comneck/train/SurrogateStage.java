@@ -272,17 +272,16 @@ final class SurrogateStage implements Stage {
         return w.build();
     }
 
-    /** What a fresh neck stands for, of the encoder: embeddings, first norm, and the blocks right before the entry. */
+    /**
+     * What a fresh neck stands for, of the encoder: embeddings, first norm, and the blocks right before the entry. Blocks that it has in
+     * excess come first and add nothing at first: their branches end in zeros.
+     */
     private static Map<String, float[]> encodersOwn(Recipe recipe, ModelParts parts) {
         int blocks = blocks(recipe, parts);
         int entry = recipe.integer("neck.entry");
         if (!recipe.word("neck.start").equals("encoder")) {
             throw new UsageException(
                     "recipe " + recipe.name() + ": neck.start is '" + recipe.word("neck.start") + "'; known: encoder");
-        }
-        if (entry < blocks) {
-            throw new UsageException("recipe " + recipe.name() + ": a neck of " + blocks
-                    + " blocks that starts as the encoder's does not fit before block " + entry);
         }
         Map<String, float[]> own = new LinkedHashMap<>();
         parts.tensors().forEach((name, tensor) -> {
@@ -297,6 +296,11 @@ final class SurrogateStage implements Stage {
                 own.put(plain, tensor.toFloats());
             }
         });
+        int width = parts.manifest().encoder().width();
+        for (int i = 0; i < blocks - entry; i++) {
+            own.put(NeckNetwork.BLOCK + i + ".attn.out_proj.weight", new float[width * width]);
+            own.put(NeckNetwork.BLOCK + i + ".mlp.c_proj.weight", new float[4 * width * width]);
+        }
         return own;
     }
 

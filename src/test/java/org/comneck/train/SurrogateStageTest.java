@@ -131,9 +131,12 @@ class SurrogateStageTest {
                 .get("entry")
                 .asDouble();
         assertTrue(own < 0.7 * random, "entry: " + own + ", from random values " + random);
-        for (String wrong : List.of("neck.start = codec\n", "neck.start = encoder\nneck.blocks = 2\n")) {
-            assertThrows(UsageException.class, () -> train(SmallRun.surrogate("wrong", 1, fresh + wrong)), wrong);
-        }
+        double deeper = train(SmallRun.surrogate("deeper", 1, fresh + "neck.start = encoder\nneck.blocks = 3\n"))
+                .getFirst()
+                .get("entry")
+                .asDouble();
+        assertEquals(own, deeper, 1e-6 * own, "two blocks that add nothing");
+        assertThrows(UsageException.class, () -> train(SmallRun.surrogate("wrong", 1, fresh + "neck.start = codec\n")));
     }
 
     @Test
