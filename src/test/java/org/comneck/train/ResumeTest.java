@@ -49,7 +49,7 @@ class ResumeTest {
 
         Path run = folder.resolve("run");
         Path everyStep = file(recipe, "checkpoint.seconds = 0");
-        Process killed = TrainingProcess.start(everyStep, small.data(), run, 0);
+        Process killed = TrainingProcess.start(everyStep, small.data(), run, 4, 0);
         try (BufferedReader output = killed.inputReader()) {
             List<String> lines = TrainingProcess.until(output, "step 4");
             assertEquals("step 4", lines.getLast(), lines.toString());
@@ -63,7 +63,8 @@ class ResumeTest {
         Files.createFile(checkpoint.resolveSibling("." + checkpoint.getFileName() + ".0.tmp"));
 
         // No checkpoint falls due: the one that is there afterwards was written because of the signal.
-        Process interrupted = TrainingProcess.start(file(recipe, "checkpoint.seconds = 1e9"), small.data(), run, 0);
+        Process interrupted =
+                TrainingProcess.start(file(recipe, "checkpoint.seconds = 1e9"), small.data(), run, first + 2, 0);
         try (BufferedReader output = interrupted.inputReader()) {
             List<String> lines = TrainingProcess.until(output, "step " + (first + 2));
             assertTrue(
@@ -110,7 +111,7 @@ class ResumeTest {
         assertTrue(before.length > 100 << 10);
 
         Recipe onwards = SmallRun.codec(5, "0.01 0.04", "checkpoint.seconds = 0");
-        Process full = TrainingProcess.start(file(onwards, ""), small.data(), run, 100);
+        Process full = TrainingProcess.start(file(onwards, ""), small.data(), run, 0, 100);
         List<String> lines;
         try (BufferedReader output = full.inputReader()) {
             lines = TrainingProcess.until(output, "error");

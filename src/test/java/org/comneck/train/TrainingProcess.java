@@ -7,19 +7,29 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.CountDownLatch;
 import org.comneck.UsageException;
 
 /** Training in a process of its own, to be interrupted. */
 final class TrainingProcess {
     private TrainingProcess() {}
 
-    /** Arguments: recipe file, data, run folder. Goes on where checkpoints stand, and prints steps, notes and errors. */
+    /**
+     * Arguments: recipe file, data, run folder, a step after which it waits for a signal (or 0). Goes on where checkpoints stand, and prints
+     * steps, notes and errors.
+     */
     public static void main(String[] arguments) {
+        long last = Long.parseLong(arguments[3]);
+        CountDownLatch signal = new CountDownLatch(1);
+        Runtime.getRuntime().addShutdownHook(new Thread(signal::countDown));
         Trainer.Listener listener = new Trainer.Listener() {
             @Override
             public void step(
                     String stage, long step, double fraction, Map<String, Double> terms, double speed, double left) {
                 System.out.println("step " + step);
+                if (step == last) {
+                    await(signal);
+                }
             }
 
             @Override
@@ -35,8 +45,16 @@ final class TrainingProcess {
         }
     }
 
-    /** Starts one. @param limit of written files in KiB, or 0 */
-    static Process start(Path recipe, Path data, Path runFolder, int limit) throws IOException {
+    private static void await(CountDownLatch signal) {
+        try {
+            signal.await();
+        } catch (InterruptedException e) {
+            throw new IllegalStateException(e);
+        }
+    }
+
+    /** Starts one. @param last step before it waits for a signal, or 0. @param limit of written files in KiB, or 0 */
+    static Process start(Path recipe, Path data, Path runFolder, long last, int limit) throws IOException {
         List<String> java = List.of(
                 Path.of(System.getProperty("java.home"), "bin", "java").toString(),
                 "--enable-native-access=ALL-UNNAMED",
@@ -48,7 +66,8 @@ final class TrainingProcess {
                 TrainingProcess.class.getName(),
                 recipe.toString(),
                 data.toString(),
-                runFolder.toString());
+                runFolder.toString(),
+                Long.toString(last));
         List<String> command = new ArrayList<>();
         if (limit > 0) {
             command.addAll(List.of("bash", "-c", "ulimit -f " + limit + "; exec \"$@\"", "bash"));
