@@ -24,9 +24,11 @@ import picocli.CommandLine.Spec;
 /** {@code comneck bench}: the stages of one picture beside a peer, a JSON line each. benchmarks/README.md defines every column. */
 @Command(
         name = "bench",
+        subcommands = KernelsCommand.class,
         mixinStandardHelpOptions = true,
         description =
-                "Times the stages from a picture to tokens, beside a peer in the same minutes. One JSON line a stage.",
+                "Times the stages from a picture to tokens, beside a peer in the same minutes. One JSON line a stage."
+                        + " 'comneck bench kernels' times single kernels.",
         footer = {
             "",
             "Example: comneck import --seeded full -o full.safetensors",
@@ -52,8 +54,7 @@ final class BenchCommand implements Callable<Integer> {
     @Option(
             names = "--model",
             paramLabel = "FILE",
-            required = true,
-            description = "Model file with codec, neck and encoder.")
+            description = "Model file with codec, neck and encoder; needed unless kernels are timed.")
     private Path model;
 
     @Option(
@@ -115,6 +116,10 @@ final class BenchCommand implements Callable<Integer> {
 
     @Override
     public Integer call() {
+        if (model == null) {
+            throw new UsageException(
+                    "what is to be timed? --model FILE, or the verb kernels; see 'comneck bench --help'");
+        }
         try (Backend opened = open();
                 ModelFile file = ModelFile.open(model)) {
             try (Peer started = peer == null ? null : Peer.start(peerCommand(file))) {

@@ -129,7 +129,7 @@ public final class Main implements Runnable {
     }
 
     private static String path(CommandLine line) {
-        return line.getParent() == null ? "" : line.getCommandName() + " ";
+        return line.getParent() == null ? "" : path(line.getParent()) + line.getCommandName() + " ";
     }
 
     /** The streams of the process that a verb runs in. */

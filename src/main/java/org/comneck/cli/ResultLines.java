@@ -36,18 +36,30 @@ final class ResultLines {
         line.put("load", load());
     }
 
+    /** Prints the line, and appends it to the file where one was named. */
     void print(PrintStream out, Map<String, Object> line) {
+        out.println(text(line));
+        out.flush();
+        append(line);
+    }
+
+    /** Appends the line to the file where one was named. */
+    void append(Map<String, Object> line) {
+        if (output == null) {
+            return;
+        }
         try {
-            String text = JSON.writeValueAsString(line);
-            out.println(text);
-            out.flush();
-            if (output != null) {
-                Files.writeString(output, text + "\n", StandardOpenOption.CREATE, StandardOpenOption.APPEND);
-            }
-        } catch (JsonProcessingException e) {
-            throw new IllegalStateException(e);
+            Files.writeString(output, text(line) + "\n", StandardOpenOption.CREATE, StandardOpenOption.APPEND);
         } catch (IOException e) {
             throw new UsageException(output + " cannot be written: " + e.getMessage(), e);
+        }
+    }
+
+    private static String text(Map<String, Object> line) {
+        try {
+            return JSON.writeValueAsString(line);
+        } catch (JsonProcessingException e) {
+            throw new IllegalStateException(e);
         }
     }
 

@@ -9,14 +9,15 @@ import java.io.OutputStreamWriter;
 import java.io.Writer;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
-import java.util.HashSet;
+import java.util.ArrayList;
+import java.util.LinkedHashSet;
 import java.util.List;
 import java.util.Set;
 import java.util.concurrent.TimeUnit;
 import org.comneck.UsageException;
 
 /**
- * Another implementation, timed in its own process, one repetition at a time: benchmarks/peer/peer.py says what is spoken. Between its
+ * Another implementation, timed in its own process, one repetition at a time: benchmarks/peer/peer.py and kernels.py say what is spoken. Between its
  * repetitions it waits for a line and takes no processor time.
  */
 public final class Peer implements AutoCloseable {
@@ -26,7 +27,7 @@ public final class Peer implements AutoCloseable {
     private final BufferedReader answers;
     private final Writer requests;
     private final String name;
-    private final Set<String> stages = new HashSet<>();
+    private final Set<String> stages = new LinkedHashSet<>();
 
     private Peer(Process process) {
         this.process = process;
@@ -61,6 +62,18 @@ public final class Peer implements AutoCloseable {
     /** Whether it knows a stage. */
     public boolean has(String stage) {
         return stages.contains(stage);
+    }
+
+    /** What it knows, in its order. */
+    public List<String> stages() {
+        return List.copyOf(stages);
+    }
+
+    /** Microseconds of some repetitions of a kernel; none where it has none of that kind. Of benchmarks/peer/kernels.py. */
+    public List<Double> times(String request) {
+        List<Double> times = new ArrayList<>();
+        ask(request).path("us").forEach(time -> times.add(time.asDouble()));
+        return times;
     }
 
     /** Runs a stage once. */

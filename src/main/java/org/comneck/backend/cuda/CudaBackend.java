@@ -10,6 +10,8 @@ import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
 import org.comneck.InternalException;
 import org.comneck.backend.library.ComneckLibrary;
 import org.comneck.backend.library.LibraryBackend;
@@ -47,7 +49,14 @@ public final class CudaBackend extends LibraryBackend {
         }
     }
 
+    /**
+     * System property with the path of another build of libcomneck_cuda that is taken instead of the program's own: the emulation, which
+     * shows on any machine what every verb does on {@code --backend cuda}, slowly.
+     */
+    public static final String LIBRARY_PROPERTY = "comneck.cuda.library";
+
     private static final int TEXT_BYTES = 256;
+    private static final String EMULATION = "emulation on the processor";
     private static final List<Path> DRIVER = List.of(Path.of("/dev/nvidiactl"), Path.of("/dev/dxg"));
 
     /** Loaded when somebody asks, and a driver is there. */
@@ -57,16 +66,36 @@ public final class CudaBackend extends LibraryBackend {
         private Library() {}
     }
 
+    /** What {@link #LIBRARY_PROPERTY} names, loaded when it first does. */
+    private static final class Named {
+        private static final Map<String, ComneckLibrary.Loaded> LOADED = new ConcurrentHashMap<>();
+
+        private Named() {}
+    }
+
+    /** The library to work with; it is not loaded twice. */
+    private static ComneckLibrary.Loaded library() {
+        String named = System.getProperty(LIBRARY_PROPERTY);
+        return named == null
+                ? Library.LOADED
+                : Named.LOADED.computeIfAbsent(named, path -> ComneckLibrary.load(Path.of(path)));
+    }
+
     private CudaBackend(ComneckLibrary library, int device) {
         super("cuda", library, device, 0);
     }
 
+    /** Whether this is the emulation: the same results, and times that say nothing. */
+    public boolean isEmulated() {
+        return description().equals(name() + ": " + EMULATION);
+    }
+
     /** Asks the driver, which takes some tens of milliseconds; where there is none, nothing is loaded. */
     public static Availability availability(int device) {
-        if (DRIVER.stream().noneMatch(Files::exists)) {
+        if (System.getProperty(LIBRARY_PROPERTY) == null && DRIVER.stream().noneMatch(Files::exists)) {
             return new Availability(Cause.NO_DRIVER, "no NVIDIA driver is installed: there is no " + DRIVER.getFirst());
         }
-        ComneckLibrary.Loaded loaded = Library.LOADED;
+        ComneckLibrary.Loaded loaded = library();
         return loaded.cause() != null
                 ? new Availability(Cause.NO_LIBRARY, loaded.cause().getMessage())
                 : availability(loaded.library(), device);
@@ -97,7 +126,7 @@ public final class CudaBackend extends LibraryBackend {
         if (!availability.isAvailable()) {
             throw new InternalException("the cuda backend is unavailable: " + availability.text());
         }
-        return new CudaBackend(Library.LOADED.library(), device);
+        return new CudaBackend(library().library(), device);
     }
 
     /** Opens a backend on another build of the library: the emulation. */

@@ -130,6 +130,19 @@ public final class ComneckLibrary {
         }
     }
 
+    /** Loads the library of a file. Whether that worked is a value. */
+    public static Loaded load(Path file) {
+        try {
+            return new Loaded(
+                    new ComneckLibrary(
+                            file.getFileName().toString(),
+                            SymbolLookup.libraryLookup(file.toAbsolutePath(), Arena.global())),
+                    null);
+        } catch (Throwable t) {
+            return new Loaded(null, t);
+        }
+    }
+
     /** A function that only this library has. */
     public MethodHandle find(String function, FunctionDescriptor descriptor) {
         return find(Linker.nativeLinker(), lookup, function, descriptor);

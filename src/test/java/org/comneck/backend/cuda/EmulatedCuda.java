@@ -1,7 +1,11 @@
 package org.comneck.backend.cuda;
 
+import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertNull;
 
+import java.net.URI;
+import java.net.URL;
+import java.nio.file.Path;
 import org.comneck.backend.library.ComneckLibrary;
 
 /** The cuda backend on the processor: its kernels and its runtime, compiled for the emulation. */
@@ -9,6 +13,28 @@ public final class EmulatedCuda {
     static final ComneckLibrary.Loaded LOADED = ComneckLibrary.load(EmulatedCuda.class, "libcomneck_cuda_emulated.so");
 
     private EmulatedCuda() {}
+
+    /**
+     * Makes it what {@code --backend cuda} and {@code auto} take, until closed. Another copy of the library than {@link #open}'s: injected
+     * faults do not reach it.
+     */
+    public static final class AsTheDevice implements AutoCloseable {
+        public AsTheDevice() {
+            System.setProperty(CudaBackend.LIBRARY_PROPERTY, file());
+        }
+
+        @Override
+        public void close() {
+            System.clearProperty(CudaBackend.LIBRARY_PROPERTY);
+        }
+    }
+
+    /** The library's path. */
+    public static String file() {
+        URL url = EmulatedCuda.class.getResource("linux-x86_64/libcomneck_cuda_emulated.so");
+        assertNotNull(url, "the emulation is built everywhere");
+        return Path.of(URI.create(url.toString())).toString();
+    }
 
     /** Opens it; without the library the test fails, for it is built everywhere. */
     public static CudaBackend open() {
