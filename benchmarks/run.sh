@@ -7,7 +7,7 @@
 #   benchmarks/run.sh kernels                    matrix kernel, attention and LayerNorm against the core's peak (text)
 #   benchmarks/run.sh server [--soak 600 ...]    the server: added latency, throughput, idle connections, soak; --parts chooses
 #   benchmarks/run.sh wrk [WRK OPTIONS]          the server under wrk, where that is installed (text)
-#   benchmarks/run.sh ablations [MINUTES] [DATA] necks that differ in one thing each (20 minutes each), two at a time; prints tables, appends nothing
+#   benchmarks/run.sh ablations [STEPS] [DATA]  necks that differ in one thing each (2,000 steps each), two at a time; prints tables, appends nothing
 #
 # PYTHON names the Python that has torch (default python3).
 set -eu
@@ -60,13 +60,18 @@ wrk)
     exec benchmarks/server/wrk.sh "$@"
     ;;
 ablations)
-    minutes=${1:-20}
+    steps=${1:-2000}
     data=${2:-../shared/data}
-    out=target/benchmarks/ablations-$minutes
-    ./comneck train --ablations entry,rate --set "budget.minutes=$minutes" --data "$data" --out "$out" >/dev/null &
-    ./comneck train --ablations loss,schedule,depth --set "budget.minutes=$minutes" --data "$data" --out "$out" >/dev/null
+    out=target/benchmarks/ablations-$steps
+    # Steps, not minutes: what else the machine does changes nothing then.
+    ablations() {
+        ./comneck train --ablations "$1" --set "budget.steps=$steps" --data "$data" --out "$out"
+    }
+    ablations entry,rate >/dev/null &
+    ablations loss,schedule,depth >/dev/null
     wait
-    exec ./comneck train --ablations all --set "budget.minutes=$minutes" --data "$data" --out "$out"
+    ablations all
+    exit
     ;;
 *)
     echo "run.sh: no preset '$preset'; there are stages, rans, plans, kernels, server, wrk and ablations" >&2
