@@ -26,7 +26,7 @@ final class HtmlReport {
     private static final int RIGHT = 12;
 
     private static final String STYLE = """
-            body{font:15px/1.5 system-ui,sans-serif;color:#1e293b;background:#fff;max-width:1120px;margin:0 auto;padding:24px}
+            body{font:15px/1.5 system-ui,sans-serif;color:#1e293b;background:#fff;max-width:980px;margin:0 auto;padding:24px}
             h1{font-size:26px;margin:0 0 4px}h2{font-size:19px;margin:36px 0 10px;border-bottom:1px solid #e2e8f0;padding-bottom:4px}
             h3{font-size:15px;margin:18px 0 6px}p{margin:6px 0;max-width:820px}.small{color:#64748b;font-size:13px}
             .grid{display:flex;flex-wrap:wrap;gap:20px}figure{margin:0}figcaption{font-weight:600;font-size:14px;margin-bottom:2px}

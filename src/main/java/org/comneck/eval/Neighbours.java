@@ -46,10 +46,12 @@ public final class Neighbours {
 
     private Neighbours() {}
 
-    /** Share of queries whose nearest class centroid of the gallery is their own. */
+    /** Share of queries whose nearest class centroid of the gallery is their own; of those whose class has other photos there. */
     public static Share nearestCentroid(List<Token> gallery, List<Token> queries) {
         Map<String, double[]> sums = new TreeMap<>();
+        Map<String, Integer> sizes = new HashMap<>();
         for (Token token : gallery) {
+            sizes.merge(token.label(), 1, Integer::sum);
             double[] sum = sums.computeIfAbsent(token.label(), key -> new double[token.vector().length]);
             add(sum, unit(token.vector()), 1);
         }
@@ -57,11 +59,11 @@ public final class Neighbours {
         int count = 0;
         Map<String, float[]> own = byPhoto(gallery);
         for (Token query : queries) {
-            if (!sums.containsKey(query.label())) {
+            float[] inGallery = own.get(query.photo());
+            if (sizes.getOrDefault(query.label(), 0) == (inGallery == null ? 0 : 1)) {
                 continue;
             }
             float[] vector = unit(query.vector());
-            float[] inGallery = own.get(query.photo());
             String best = null;
             double highest = Double.NEGATIVE_INFINITY;
             for (Map.Entry<String, double[]> one : sums.entrySet()) {

@@ -46,6 +46,9 @@ class NeighboursTest {
         assertEquals(Share.of(0, 4), Neighbours.nearest(tokens, tokens, 1));
         // without a, class x has its centroid at b: a is nearer to y's (1,1)
         assertEquals(0, Neighbours.nearestCentroid(tokens, tokens).value());
+        // the only one of its class has nothing to be found by
+        List<Token> alone = List.of(token("a", "x", 1, 0), token("b", "x", 1, 0.1f), token("c", "y", 0, 1));
+        assertEquals(Share.of(2, 2), Neighbours.nearestCentroid(alone, alone));
     }
 
     @Test
