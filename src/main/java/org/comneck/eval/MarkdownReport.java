@@ -161,7 +161,7 @@ public final class MarkdownReport {
                 "| bits at equal ... | of | against | BD-rate | 95 % | saved at the quality of the latter | notes |\n"
                         + "| --- | --- | --- | --- | --- | --- | --- |\n");
         for (Outcome.Saving saving : savings) {
-            if (!saving.reference().equals(Evaluation.RECONSTRUCTION)
+            if (!saving.reference().endsWith(Evaluation.RECONSTRUCTION)
                     && saving.measure() != Measure.TOP1
                     && saving.measure() != Measure.AGREE5
                     && saving.measure() != Measure.PSNR) {

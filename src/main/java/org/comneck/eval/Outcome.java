@@ -331,42 +331,63 @@ public final class Outcome {
                 .orElse(null);
     }
 
-    /** Bits of the model's own paths against the others, measure by measure: tokens against all, reconstruction against ordinary codecs. */
+    /**
+     * Bits of the model's own paths against the others, measure by measure: tokens against all, reconstruction against ordinary codecs; of
+     * every model but the first also tokens against the first one's, and against its reconstruction. That is how the paper compares a tuned
+     * codec (d2, d3): with pictures of the codec as it was.
+     */
     public List<Saving> savings(String model) {
         List<Saving> out = new ArrayList<>();
         List<String> paths = paths(model);
         for (String path : List.of(Evaluation.TOKENS, Evaluation.RECONSTRUCTION)) {
             for (String reference : paths) {
                 boolean own = reference.equals(Evaluation.TOKENS) || reference.equals(path);
-                if (!paths.contains(path) || own) {
-                    continue;
+                if (paths.contains(path) && !own) {
+                    savings(out, new Source(model, path), new Source(model, reference), reference);
                 }
-                for (Measure measure : Measure.values()) {
-                    Curve mine = curve(model, path, measure);
-                    Curve other = curve(model, reference, measure);
-                    if (mine.points().size() > 1 && other.points().size() > 1) {
-                        out.add(saving(model, path, reference, measure, mine, other));
-                    }
+            }
+        }
+        String first = models.keySet().iterator().next();
+        if (!first.equals(model)) {
+            for (String reference : List.of(Evaluation.RECONSTRUCTION, Evaluation.TOKENS)) {
+                if (paths.contains(Evaluation.TOKENS) && paths(first).contains(reference)) {
+                    Source other = new Source(first, reference);
+                    savings(out, new Source(model, Evaluation.TOKENS), other, first + "'s " + reference);
                 }
             }
         }
         return out;
     }
 
-    private Saving saving(String model, String path, String reference, Measure measure, Curve mine, Curve other) {
-        Curve.Difference difference = mine.rateAgainst(other);
+    /** A path of a model. */
+    private record Source(String model, String path) {}
+
+    private void savings(List<Saving> out, Source mine, Source other, String reference) {
+        for (Measure measure : Measure.values()) {
+            Curve curve = curve(mine.model, mine.path, measure);
+            Curve against = curve(other.model, other.path, measure);
+            if (curve.points().size() > 1 && against.points().size() > 1) {
+                out.add(saving(mine, other, reference, measure, curve, against));
+            }
+        }
+    }
+
+    private Saving saving(Source mine, Source other, String reference, Measure measure, Curve curve, Curve against) {
+        Curve.Difference difference = curve.rateAgainst(against);
         Map<Double, Double> atQuality = new LinkedHashMap<>();
-        for (Figure figure : figures.get(model)) {
+        for (Figure figure : figures.get(other.model)) {
             Share value = figure.values().get(measure);
-            if (figure.setting().path().equals(reference) && value != null) {
-                atQuality.put(figure.setting().quality(), 1 - cheapest(mine, value.value()) / figure.bitsPerPixel());
+            if (figure.setting().path().equals(other.path) && value != null) {
+                atQuality.put(figure.setting().quality(), 1 - cheapest(curve, value.value()) / figure.bitsPerPixel());
             }
         }
         double[] interval = {Double.NaN, Double.NaN};
-        if (PER_PHOTO.contains(measure) && !Double.isNaN(difference.percent())) {
-            interval = resample(models.get(model), path, reference, measure);
+        boolean samePhotos =
+                models.get(mine.model).photos().equals(models.get(other.model).photos());
+        if (PER_PHOTO.contains(measure) && samePhotos && !Double.isNaN(difference.percent())) {
+            interval = resample(points(mine, measure), points(other, measure));
         }
-        return new Saving(path, reference, measure, difference, interval[0], interval[1], atQuality);
+        return new Saving(mine.path, reference, measure, difference, interval[0], interval[1], atQuality);
     }
 
     /** The rate at which a curve reaches a value; that of its cheapest point when even that is better, so that savings are never overstated. */
@@ -375,35 +396,42 @@ public final class Outcome {
         return value < first.value() ? first.rate() : curve.rateAt(value);
     }
 
+    /** One quality of a path: rate and value of every photo. */
+    private record PhotoPoints(double[] rates, double[] values) {
+        Curve.Point mean(int[] drawn) {
+            double rate = 0;
+            double value = 0;
+            for (int i : drawn) {
+                rate += rates[i];
+                value += values[i];
+            }
+            return new Curve.Point(rate / drawn.length, value / drawn.length);
+        }
+    }
+
+    private List<PhotoPoints> points(Source source, Measure measure) {
+        Measured model = models.get(source.model);
+        List<PhotoPoints> out = new ArrayList<>();
+        model.rows().forEach((setting, rows) -> {
+            double[] values = setting.path().equals(source.path) ? perPhoto(model, setting, measure) : null;
+            if (values != null) {
+                out.add(new PhotoPoints(
+                        rows.stream().mapToDouble(Row::bitsPerPixel).toArray(), values));
+            }
+        });
+        return out;
+    }
+
     /** BD-rates of photos drawn again and again with replacement: their 2.5 % and 97.5 % quantiles. */
-    private double[] resample(Measured model, String path, String reference, Measure measure) {
-        List<Setting> settings = model.rows().keySet().stream()
-                .filter(s -> s.path().equals(path) || s.path().equals(reference))
-                .toList();
-        List<double[]> values =
-                settings.stream().map(s -> perPhoto(model, s, measure)).toList();
-        List<double[]> rates = settings.stream()
-                .map(s -> model.rows().get(s).stream()
-                        .mapToDouble(Row::bitsPerPixel)
-                        .toArray())
-                .toList();
-        int count = model.photos().size();
+    private double[] resample(List<PhotoPoints> mine, List<PhotoPoints> other) {
+        int count = mine.getFirst().rates.length;
         Random random = new Random(options.seed());
         List<Double> all = new ArrayList<>();
         for (int r = 0; r < RESAMPLES; r++) {
             int[] drawn = random.ints(count, 0, count).toArray();
-            List<Curve.Point> mine = new ArrayList<>();
-            List<Curve.Point> other = new ArrayList<>();
-            for (int s = 0; s < settings.size(); s++) {
-                double rate = 0;
-                double value = 0;
-                for (int i : drawn) {
-                    rate += rates.get(s)[i];
-                    value += values.get(s)[i];
-                }
-                (settings.get(s).path().equals(path) ? mine : other).add(new Curve.Point(rate / count, value / count));
-            }
-            double percent = new Curve(mine).rateAgainst(new Curve(other)).percent();
+            Curve curve = new Curve(mine.stream().map(p -> p.mean(drawn)).toList());
+            Curve against = new Curve(other.stream().map(p -> p.mean(drawn)).toList());
+            double percent = curve.rateAgainst(against).percent();
             if (!Double.isNaN(percent)) {
                 all.add(percent);
             }

@@ -132,6 +132,38 @@ class EvaluationTest {
         assertTrue(MarkdownReport.of(outcome).contains("| tokens | 1.5 |"));
     }
 
+    @Test
+    void aSecondModelIsComparedWithTheFirstOnesPicturesToo() {
+        Evaluation.Options options = new Evaluation.Options(
+                List.of(EMBEDDED, new Evaluation.NamedModel("again", null)),
+                photos,
+                List.of(),
+                List.of(0.0, 1.0, 2.0),
+                List.of(),
+                Labels.NONE,
+                false,
+                null,
+                EngineOptions.DEFAULT,
+                1);
+        Outcome outcome = new Evaluation(options, new Notes()).run();
+        List<Outcome.Saving> savings = outcome.savings("again");
+        Outcome.Saving own = saving(savings, "reconstruction");
+        Outcome.Saving first = saving(savings, "tiny's reconstruction");
+        assertEquals(own.difference(), first.difference());
+        assertEquals(own.low(), first.low());
+        assertEquals(own.atQuality(), first.atQuality());
+        assertEquals(0, saving(savings, "tiny's tokens").difference().percent(), 1e-9);
+        assertTrue(outcome.savings("tiny").stream().noneMatch(s -> s.reference().contains("'s")));
+    }
+
+    private static Outcome.Saving saving(List<Outcome.Saving> savings, String reference) {
+        return savings.stream()
+                .filter(s -> s.measure() == Measure.CLASS_COSINE)
+                .filter(s -> s.reference().equals(reference))
+                .findFirst()
+                .orElseThrow();
+    }
+
     private static String name(List<org.comneck.engine.Classification> classes) {
         return classes.getFirst().synset();
     }
