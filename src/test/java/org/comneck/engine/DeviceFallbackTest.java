@@ -6,7 +6,13 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.lang.foreign.ValueLayout;
+import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.CyclicBarrier;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.concurrent.TimeUnit;
 import java.util.function.Supplier;
 import org.comneck.DeviceException;
 import org.comneck.backend.Backend;
@@ -131,6 +137,43 @@ class DeviceFallbackTest {
                 tokens.execute();
                 assertArrayEquals(expected, tokens.tokens(0).toArray(ValueLayout.JAVA_BYTE));
             }
+        }
+    }
+
+    /** Several runs under way, each on a stream and in memory of its own; the weights are on the device once. */
+    @Test
+    void runsUnderWayShareTheWeights() throws Exception {
+        int threads = 3;
+        byte[] wide;
+        try (NativeEngine processor = engine(CpuBackend.open(1), null)) {
+            wide = processor.encode(List.of(Photo.of(128, 64, new byte[128 * 64 * 3])), WHOLE);
+        }
+        long before = InjectedFault.count(Call.ALLOCATE);
+        try (NativeEngine engine = engine(EmulatedCuda.open(), null);
+                ExecutorService pool = Executors.newFixedThreadPool(threads)) {
+            assertArrayEquals(latents, latents(engine));
+            long first = InjectedFault.count(Call.ALLOCATE) - before; // of weights and a run
+            engine.latents(wide);
+            long run = InjectedFault.count(Call.ALLOCATE) - before - first;
+            assertTrue(0 < run && run < first / 2, run + " allocations of a run, with the weights " + first);
+            CyclicBarrier together = new CyclicBarrier(threads);
+            List<Future<float[]>> found = new ArrayList<>();
+            for (int i = 0; i < threads; i++) {
+                found.add(pool.submit(() -> {
+                    float[] last = null;
+                    for (int k = 0; k < 4; k++) {
+                        together.await(60, TimeUnit.SECONDS);
+                        last = latents(engine);
+                        assertArrayEquals(latents, last);
+                    }
+                    return last;
+                }));
+            }
+            for (Future<float[]> one : found) {
+                assertArrayEquals(latents, one.get(60, TimeUnit.SECONDS));
+            }
+            long more = InjectedFault.count(Call.ALLOCATE) - before - first - run;
+            assertTrue(more <= (threads - 1) * run, more + " more allocations, one run takes " + run);
         }
     }
 }
