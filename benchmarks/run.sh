@@ -7,7 +7,7 @@
 #   benchmarks/run.sh kernels                    matrix kernel, attention and LayerNorm against the core's peak (text)
 #   benchmarks/run.sh server [--soak 600 ...]    the server: added latency, throughput, idle connections, soak; --parts chooses
 #   benchmarks/run.sh wrk [WRK OPTIONS]          the server under wrk, where that is installed (text)
-#   benchmarks/run.sh ablations [STEPS] [DATA]  necks that differ in one thing each (2,000 steps each), two at a time; prints tables, appends nothing
+#   benchmarks/run.sh ablations [STEPS] [DATA]  necks that differ in one thing each (400 steps each), two at a time; prints tables, appends nothing
 #
 # PYTHON names the Python that has torch (default python3).
 set -eu
@@ -60,7 +60,7 @@ wrk)
     exec benchmarks/server/wrk.sh "$@"
     ;;
 ablations)
-    steps=${1:-2000}
+    steps=${1:-400}
     data=${2:-../shared/data}
     out=target/benchmarks/ablations-$steps
     # Steps, not minutes: what else the machine does changes nothing then.
