@@ -20,6 +20,7 @@ final class ServerProcess implements AutoCloseable {
     private static final Pattern TCP = Pattern.compile("binary protocol at [^ ]*:(\\d+)$");
 
     private final Process process;
+    private final Thread orphaned; // what ends the process when this one is told to end
     private final int httpPort;
     private final int tcpPort;
 
@@ -34,6 +35,8 @@ final class ServerProcess implements AutoCloseable {
             process = new ProcessBuilder(command)
                     .redirectError(ProcessBuilder.Redirect.DISCARD)
                     .start();
+            orphaned = new Thread(process::destroyForcibly);
+            Runtime.getRuntime().addShutdownHook(orphaned);
             BufferedReader lines =
                     new BufferedReader(new InputStreamReader(process.getInputStream(), StandardCharsets.UTF_8));
             int http = -1;
@@ -94,5 +97,10 @@ final class ServerProcess implements AutoCloseable {
     @Override
     public void close() {
         process.destroyForcibly();
+        try {
+            Runtime.getRuntime().removeShutdownHook(orphaned);
+        } catch (IllegalStateException e) {
+            // This process is ending: the hook runs.
+        }
     }
 }
