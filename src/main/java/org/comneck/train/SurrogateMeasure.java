@@ -70,17 +70,25 @@ final class SurrogateMeasure {
         classes("pixels.", "", wanted, truth);
         Tensor analysed = codec.analysis(x);
         for (int q = 0; q < codec.size().lambdas().size(); q++) {
-            long[] level = new long[size];
-            java.util.Arrays.fill(level, q);
-            Tensor quality = Ops.of(level, size);
-            CodecNetwork.Result coded = codec.runLatents(
-                    codec.gained(analysed, quality), quality, false, thorough || front.readsPictures());
-            String end = "." + q;
-            add("bpp" + end, Ops.value(coded.bits().sum()) / (side * side));
-            compare("", end, loss.compressed(front.tokens(coded, grid), TERMS), wanted, truth);
-            if (thorough) {
-                compare("decoded.", end, loss.uncompressed(Ops.clamp01(coded.xHat()), grid, TERMS), wanted, truth);
+            try (var _ = new PointerScope()) {
+                measure(q, analysed, wanted, truth, thorough);
             }
+        }
+    }
+
+    private void measure(int q, Tensor analysed, SurrogateLoss.Seen wanted, int[] truth, boolean thorough) {
+        int size = truth.length;
+        int side = 16 * grid;
+        long[] level = new long[size];
+        java.util.Arrays.fill(level, q);
+        Tensor quality = Ops.of(level, size);
+        CodecNetwork.Result coded =
+                codec.runLatents(codec.gained(analysed, quality), quality, false, thorough || front.readsPictures());
+        String end = "." + q;
+        add("bpp" + end, Ops.value(coded.bits().sum()) / (side * side));
+        compare("", end, loss.compressed(front.tokens(coded, grid), TERMS), wanted, truth);
+        if (thorough) {
+            compare("decoded.", end, loss.uncompressed(Ops.clamp01(coded.xHat()), grid, TERMS), wanted, truth);
         }
     }
 

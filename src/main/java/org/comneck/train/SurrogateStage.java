@@ -143,26 +143,30 @@ final class SurrogateStage implements Stage {
     private void fitPatches(FrozenEncoder encoder) {
         NoGradGuard guard = new NoGradGuard();
         try (var _ = new PointerScope()) {
-            Tensor squares = null;
-            Tensor products = null;
+            int columns = codec.size().m() + 1;
+            Tensor squares =
+                    Ops.of(new float[columns * columns], columns, columns).to(ScalarType.Double);
+            Tensor products = Ops.of(new float[columns * encoder.width()], columns, encoder.width())
+                    .to(ScalarType.Double);
             for (int i = 0; i * batch < START_PHOTOS; i++) {
-                Tensor pixels = batches.get(i, batch, 16 * grid).tensor();
-                long[] qualities = new long[batch];
-                for (int k = 0; k < batch; k++) {
-                    qualities[k] = trainedQualities.get((i * batch + k) % trainedQualities.size());
+                // What came of a batch goes with it, all but the sums.
+                try (var _ = new PointerScope()) {
+                    Tensor pixels = batches.get(i, batch, 16 * grid).tensor();
+                    long[] qualities = new long[batch];
+                    for (int k = 0; k < batch; k++) {
+                        qualities[k] = trainedQualities.get((i * batch + k) % trainedQualities.size());
+                    }
+                    Tensor latents = codec.run(pixels, Ops.of(qualities, batch), false, false)
+                            .yHat()
+                            .flatten(2, 3)
+                            .transpose(1, 2)
+                            .flatten(0, 1)
+                            .to(ScalarType.Double);
+                    Tensor rows = Ops.cat(1, latents, torch.ones_like(latents.narrow(1, 0, 1)));
+                    Tensor wanted = encoder.patches(pixels, grid).flatten(0, 1).to(ScalarType.Double);
+                    squares.add_(torch.matmul(rows.t(), rows));
+                    products.add_(torch.matmul(rows.t(), wanted));
                 }
-                Tensor latents = codec.run(pixels, Ops.of(qualities, batch), false, false)
-                        .yHat()
-                        .flatten(2, 3)
-                        .transpose(1, 2)
-                        .flatten(0, 1)
-                        .to(ScalarType.Double);
-                Tensor rows = Ops.cat(1, latents, torch.ones_like(latents.narrow(1, 0, 1)));
-                Tensor wanted = encoder.patches(pixels, grid).flatten(0, 1).to(ScalarType.Double);
-                Tensor square = torch.matmul(rows.t(), rows);
-                Tensor product = torch.matmul(rows.t(), wanted);
-                squares = squares == null ? square : squares.add(square);
-                products = products == null ? product : products.add(product);
             }
             // A thousandth of a row's mean square keeps latents that are nearly always 0 from large weights.
             Tensor ridge = torch.diag(Ops.plus(Ops.scaled(torch.diag(squares), 1e-3), 1e-6));
