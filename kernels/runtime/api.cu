@@ -10,6 +10,7 @@
 #include "elementwise/elementwise.h"
 #include "entropy/api.h"
 #include "fused_attention/fused_attention.h"
+#include "resample/resample.h"
 #include "runtime/plan.h"
 #include "tensor_gemm/tensor_gemm.h"
 
@@ -488,6 +489,22 @@ int32_t comneck_plan_to_pixels(comneck_plan *plan, const comneck_view *source, c
     COMNECK_CHECK(check_same(*source, *pixels));
     return plan->add([from = *source, to = *pixels](const Queue &q) {
       return to_pixels(side_of(q, from), data_of<uint8_t>(q, to), to.channel_stride, extent_of(to), q.stream);
+    });
+  });
+}
+
+int32_t comneck_plan_resample(comneck_plan *plan, const comneck_view *pixels, int32_t rows, const int32_t *taps, int64_t taps_bytes,
+                              const comneck_view *destination) {
+  return guarded([&]() -> int32_t {
+    if (plan == nullptr) return no_plan();
+    COMNECK_CHECK(plan->check(pixels, "the pixels", COMNECK_U8, COMNECK_U8));
+    COMNECK_CHECK(plan->check(destination, "the destination", COMNECK_U8, COMNECK_U8));
+    COMNECK_CHECK(check_resample(*pixels, rows, taps, taps_bytes, *destination));
+    const auto most = static_cast<int32_t>(taps_bytes / 4 / (rows != 0 ? destination->height : destination->width) - 2);
+    return plan->add([from = *pixels, to = *destination, rows, most, t = plan->constant(taps, taps_bytes)](const Queue &q) {
+      const ResampleCall call{data_of<uint8_t>(q, from), from.channel_stride, from.height, from.width, data_of<uint8_t>(q, to), to.channel_stride,
+                              to.height, to.width, to.images, to.channels, rows != 0, reinterpret_cast<const int32_t *>(q.constants + t), most};
+      return resample(call, q.stream);
     });
   });
 }

@@ -94,4 +94,29 @@ int32_t check_view(const comneck_view *view, const char *name, int32_t type, int
   return COMNECK_OK;
 }
 
+int32_t check_resample(const comneck_view &pixels, int32_t rows, const int32_t *taps, int64_t taps_bytes, const comneck_view &destination) {
+  const int32_t size = rows != 0 ? pixels.height : pixels.width;
+  const int64_t outputs = rows != 0 ? destination.height : destination.width;
+  if (pixels.grid != COMNECK_FULL || destination.grid != COMNECK_FULL || pixels.images != destination.images ||
+      pixels.channels != destination.channels || overlap(pixels, destination) ||
+      (rows != 0 ? pixels.width != destination.width : pixels.height != destination.height)) {
+    return fail(COMNECK_MISUSE, "%s and %s are not one batch of pictures that differ in one side", ViewText(pixels).text,
+                ViewText(destination).text);
+  }
+  const int64_t each = taps_bytes / 4 / outputs;
+  if (taps == nullptr || each < 3 || taps_bytes != 4 * outputs * each) {
+    return fail(COMNECK_MISUSE, "%lld bytes of taps for %lld elements", static_cast<long long>(taps_bytes), static_cast<long long>(outputs));
+  }
+  for (int64_t i = 0; i < outputs; i++) {
+    const int32_t *tap = taps + i * each;
+    if (tap[0] < 0 || tap[1] < 1 || tap[1] > each - 2 || tap[0] > size - tap[1]) {
+      return fail(COMNECK_MISUSE, "%d taps from %d for element %lld, of %d", tap[1], tap[0], static_cast<long long>(i), size);
+    }
+    int64_t sum = 0;
+    for (int32_t k = 0; k < tap[1]; k++) sum += tap[2 + k] < 0 ? -int64_t{tap[2 + k]} : tap[2 + k];
+    if (255 * sum + (1 << 21) > INT32_MAX) return fail(COMNECK_MISUSE, "the weights of element %lld are too large", static_cast<long long>(i));
+  }
+  return COMNECK_OK;
+}
+
 }  // namespace comneck

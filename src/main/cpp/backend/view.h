@@ -33,6 +33,9 @@ int32_t check_view(const comneck_view *view, const char *name, int64_t *reach);
 // The same, and of one of two types.
 int32_t check_view(const comneck_view *view, const char *name, int32_t type, int32_t other_type, int64_t *reach);
 
+// Of comneck_plan_resample, whose views are sound in themselves: that no tap lies outside and no sum overflows.
+int32_t check_resample(const comneck_view &pixels, int32_t rows, const int32_t *taps, int64_t taps_bytes, const comneck_view &destination);
+
 }  // namespace comneck
 
 #endif

@@ -27,7 +27,7 @@ extern "C" {
 #define COMNECK_API __attribute__((visibility("default")))
 
 /* Raised with every change of this header; Java refuses to load another one. */
-#define COMNECK_ABI_VERSION 6
+#define COMNECK_ABI_VERSION 7
 
 /* Status values. */
 enum {
@@ -238,6 +238,16 @@ COMNECK_API int32_t comneck_plan_normalize(comneck_plan *plan, const comneck_vie
 
 /* F32 to U8: floor(clamp(x, 0, 1) * 255 + 0.5). */
 COMNECK_API int32_t comneck_plan_to_pixels(comneck_plan *plan, const comneck_view *source, const comneck_view *pixels);
+
+/*
+ * Resamples U8 pictures (full grids, one batch, as many channels) along one axis: rows 0 gives rows another width, 1 gives another
+ * height. Each element of the destination along it is
+ *   clamp((2^21 + sum over k < count of source[first + k] * weight[k]) >> 22, 0, 255)
+ * in 32-bit integers, which must hold the sum for any bytes. taps, copied: for each of these elements first, count, then weights,
+ * as many for each.
+ */
+COMNECK_API int32_t comneck_plan_resample(comneck_plan *plan, const comneck_view *pixels, int32_t rows, const int32_t *taps,
+                                          int64_t taps_bytes, const comneck_view *destination);
 
 /*
  * Gaussian conditional, encoder side, for the positions of the parameters' half grid: parameters F32 with 2C channels,

@@ -102,6 +102,13 @@ public interface RunBuilder {
     void toPixels(Activation source, Activation pixels);
 
     /**
+     * Resamples U8 pictures along one axis; the other one stays as it is.
+     *
+     * @param destination of {@code taps.outputs()} along the axis, else of the pixels' sizes
+     */
+    void resample(Activation pixels, Taps.Axis axis, Taps taps, Activation destination);
+
+    /**
      * Factorized prior, encoder side: {@code symbol = rint(z - median[c])} saturated to 16 bits (NaN: 0),
      * {@code zHat = symbol + median[c]}.
      *

@@ -184,6 +184,26 @@ public final class StepChecks {
         same("pixels and values", pixels, values);
     }
 
+    /** Shapes of {@link RunBuilder#resample}. */
+    public static void resample(Activation pixels, Taps.Axis axis, Taps taps, Activation destination) {
+        type(pixels, ElementType.U8, "pixels");
+        type(destination, ElementType.U8, "destination");
+        boolean rows = axis == Taps.Axis.HEIGHT;
+        if (pixels.grid() != Grid.FULL
+                || destination.grid() != Grid.FULL
+                || pixels.images() != destination.images()
+                || pixels.channels() != destination.channels()
+                || pixels.buffer() == destination.buffer()
+                || taps.size() != (rows ? pixels.height() : pixels.width())
+                || taps.outputs() != (rows ? destination.height() : destination.width())
+                || (rows ? pixels.width() != destination.width() : pixels.height() != destination.height())) {
+            throw mismatch(
+                    taps.size() + " to " + taps.outputs() + " along " + axis + ": pixels and destination",
+                    pixels,
+                    destination);
+        }
+    }
+
     /** Shapes of {@link RunBuilder#quantizeFactorized} and {@link RunBuilder#decodeFactorized}. */
     public static void factorized(Activation zHat, Tensor medians, Activation symbols) {
         type(zHat, ElementType.F32, "zHat");

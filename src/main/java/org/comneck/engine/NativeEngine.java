@@ -29,6 +29,7 @@ import org.comneck.backend.Grid;
 import org.comneck.backend.Precision;
 import org.comneck.backend.RansEncoder;
 import org.comneck.backend.RunBuilder;
+import org.comneck.backend.Taps;
 import org.comneck.backend.cpu.CpuBackend;
 import org.comneck.backend.cuda.CudaBackend;
 import org.comneck.backend.reference.ReferenceBackend;
@@ -68,6 +69,9 @@ public final class NativeEngine implements AutoCloseable {
 
     /** Most padded pixels that are computed together. */
     private static final long MAX_BATCH_PIXELS = 1L << 19;
+
+    /** A photo of more pixels is resized by the processor: on a device it would take too much of its memory. */
+    private static final long MAX_PIXELS_ON_DEVICE = 1L << 26;
 
     /** The GPU that is used. */
     private static final int DEVICE = 0;
@@ -326,7 +330,7 @@ public final class NativeEngine implements AutoCloseable {
         require(codec, "codec");
         double quality = quality(options.quality());
         List<Photo> pictures = photos.stream()
-                .map(photo -> options.full() ? photo : photo.prepare(prepared().size(), Resample.BICUBIC))
+                .map(photo -> options.full() ? photo : resize(photo, Kind.RESIZE))
                 .toList();
         for (Photo picture : pictures) {
             if (picture.width() > CodedImage.MAX_SIZE || picture.height() > CodedImage.MAX_SIZE) {
@@ -366,6 +370,36 @@ public final class NativeEngine implements AutoCloseable {
                     }
                 });
         return new Container(profile, identity, List.of(images)).toByteArray();
+    }
+
+    /** Short side resized, then the centre square; on a device, where that is what works: the same bytes. */
+    Photo resize(Photo photo, Kind kind) {
+        int centre = centre(kind);
+        long pixels = (long) photo.width() * photo.height();
+        if (!(backend instanceof CudaBackend)
+                || pixels > MAX_PIXELS_ON_DEVICE
+                || photo.width() == centre && photo.height() == centre) {
+            return photo.resizeShortSide(shortSide(kind), Resample.BICUBIC).centreCrop(centre);
+        }
+        Photo[] resized = new Photo[1];
+        withRun(new Key(kind, 1, photo.height(), photo.width(), null), run -> {
+            run.memory(run.pixels(), 0).copyFrom(MemorySegment.ofArray(photo.rgb()));
+            run.execute();
+            resized[0] = Photo.of(centre, centre, run.memory(run.result(), 0).toArray(ValueLayout.JAVA_BYTE));
+        });
+        return resized[0];
+    }
+
+    private int centre(Kind kind) {
+        return kind == Kind.RESIZE ? prepared().size() : manifest.encoder().image();
+    }
+
+    /** A vision transformer alone names both sizes (short side 256, centre 224); with a codec the first is the codec's. */
+    private int shortSide(Kind kind) {
+        int centre = centre(kind);
+        return kind == Kind.RESIZE_FOR_ENCODER && codec == null && manifest.preprocessing() != null
+                ? Math.max(centre, manifest.preprocessing().size())
+                : centre;
     }
 
     private double quality(double wanted) {
@@ -527,12 +561,7 @@ public final class NativeEngine implements AutoCloseable {
     public List<Classification> classifyPixels(Photo photo, int most) {
         checkClasses();
         int size = manifest.encoder().image();
-        // A vision transformer alone names both sizes (short side 256, centre 224); with a codec the first is the
-        // codec's.
-        int shortSide = codec == null && manifest.preprocessing() != null
-                ? Math.max(size, manifest.preprocessing().size())
-                : size;
-        Photo picture = photo.resizeShortSide(shortSide, Resample.BICUBIC).centreCrop(size);
+        Photo picture = resize(photo, Kind.RESIZE_FOR_ENCODER);
         List<Classification> found = new ArrayList<>();
         withRun(new Key(Kind.CLASSES_OF_PIXELS, 1, size, size, null), run -> {
             run.memory(run.pixels(), 0).copyFrom(MemorySegment.ofArray(picture.rgb()));
@@ -822,6 +851,7 @@ public final class NativeEngine implements AutoCloseable {
         RunBuilder run = backend.newRun();
         try {
             return switch (key.kind()) {
+                case RESIZE, RESIZE_FOR_ENCODER -> recordResize(key, run);
                 case ENCODE -> recordEncode(key, run);
                 case CLASSES_OF_PIXELS -> recordPixels(key, run);
                 default -> recordDecode(key, run);
@@ -830,6 +860,26 @@ public final class NativeEngine implements AutoCloseable {
             throw new UsageException(
                     "a picture of " + key.width() + "x" + key.height() + " pixels needs more memory than there is", e);
         }
+    }
+
+    /** Photo to its centre square: only what the square is made of is computed along rows. */
+    private PreparedRun recordResize(Key key, RunBuilder run) {
+        run.stage("resize");
+        int shortSide = shortSide(key.kind());
+        int size = centre(key.kind());
+        Activation photo = run.input(ElementType.U8, 1, key.height(), key.width(), 3);
+        Activation wide = run.buffer(ElementType.U8, Grid.FULL, 1, key.height(), size, 3);
+        run.resample(photo, Taps.Axis.WIDTH, centreTaps(key.width(), key.height(), shortSide, size), wide);
+        Activation square = run.buffer(ElementType.U8, Grid.FULL, 1, size, size, 3);
+        run.resample(wide, Taps.Axis.HEIGHT, centreTaps(key.height(), key.width(), shortSide, size), square);
+        run.release(wide);
+        run.output(square);
+        return PreparedRun.of(key, run.build(), timings, photo, null, null, square);
+    }
+
+    private static Taps centreTaps(int side, int other, int shortSide, int size) {
+        int resized = Photo.withShortSide(side, other, shortSide);
+        return Resampler.taps(side, resized, Resample.BICUBIC).slice(Photo.middle(resized, size), size);
     }
 
     private PreparedRun recordEncode(Key key, RunBuilder run) {

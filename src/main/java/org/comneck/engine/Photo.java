@@ -97,9 +97,17 @@ public final class Photo {
 
     /** Resampled so that the shorter side has this many pixels; the other is rounded down, as torchvision's {@code Resize} does it. */
     public Photo resizeShortSide(int size, Resample filter) {
-        return width <= height
-                ? resize(size, Math.max((int) ((long) size * height / width), 1), filter)
-                : resize(Math.max((int) ((long) size * width / height), 1), size, filter);
+        return resize(withShortSide(width, height, size), withShortSide(height, width, size), filter);
+    }
+
+    /** What a side becomes when the shorter one of it and the other becomes {@code size}. */
+    static int withShortSide(int side, int other, int size) {
+        return side <= other ? size : Math.max((int) ((long) size * side / other), 1);
+    }
+
+    /** Where the middle of a side begins. */
+    static int middle(int side, int size) {
+        return (int) Math.rint((side - size) / 2.0);
     }
 
     /** The w x h pixels whose upper left is (x, y). */
@@ -120,7 +128,7 @@ public final class Photo {
 
     /** The size x size pixels in the middle; an odd remainder rounds half to even, as torchvision's {@code CenterCrop} does it. */
     public Photo centreCrop(int size) {
-        return crop((int) Math.rint((width - size) / 2.0), (int) Math.rint((height - size) / 2.0), size, size);
+        return crop(middle(width, size), middle(height, size), size, size);
     }
 
     /** What encoders look at: short side resized, then the centre square. */

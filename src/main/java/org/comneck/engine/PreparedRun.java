@@ -23,6 +23,10 @@ record PreparedRun(
         implements AutoCloseable {
     /** What a run does. */
     enum Kind {
+        /** A photo to what the codec takes. */
+        RESIZE,
+        /** A photo to what the encoder takes. */
+        RESIZE_FOR_ENCODER,
         ENCODE,
         LATENTS,
         TOKENS,
@@ -35,7 +39,7 @@ record PreparedRun(
      * What a run is prepared for.
      *
      * @param images batch size
-     * @param height of the padded picture in pixels
+     * @param height of the padded picture in pixels, or of the photo that is resized
      * @param width likewise
      * @param options of tokens, null for the other kinds
      */

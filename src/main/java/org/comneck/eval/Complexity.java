@@ -19,6 +19,7 @@ import org.comneck.backend.RansEncoder;
 import org.comneck.backend.Run;
 import org.comneck.backend.RunBuilder;
 import org.comneck.backend.StepChecks;
+import org.comneck.backend.Taps;
 import org.comneck.codec.Codec;
 import org.comneck.codec.PostProcessing;
 import org.comneck.model.ModelFile;
@@ -328,6 +329,9 @@ public final class Complexity {
 
         @Override
         public void toPixels(Activation source, Activation pixels) {}
+
+        @Override
+        public void resample(Activation pixels, Taps.Axis axis, Taps taps, Activation destination) {}
 
         @Override
         public void quantizeFactorized(Activation z, Tensor medians, Activation symbols, Activation zHat) {}

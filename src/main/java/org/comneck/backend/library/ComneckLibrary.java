@@ -29,7 +29,7 @@ import org.comneck.InternalException;
  * The functions of comneck.h in one loaded library: libcomneck or libcomneck_cuda, which implement the same manual.
  */
 public final class ComneckLibrary {
-    static final int ABI_VERSION = 6;
+    static final int ABI_VERSION = 7;
 
     static final int OK = 0;
     static final int MISUSE = 1;
@@ -92,6 +92,7 @@ public final class ComneckLibrary {
             MethodHandle planSelectTokens,
             MethodHandle planNormalize,
             MethodHandle planToPixels,
+            MethodHandle planResample,
             CodingFunctions coding) {}
 
     /**
@@ -268,6 +269,11 @@ public final class ComneckLibrary {
                 find(linker, lookup, "comneck_plan_select_tokens", numberBetween),
                 find(linker, lookup, "comneck_plan_normalize", twoArrays),
                 find(linker, lookup, "comneck_plan_to_pixels", threePointers),
+                find(
+                        linker,
+                        lookup,
+                        "comneck_plan_resample",
+                        FunctionDescriptor.of(JAVA_INT, ADDRESS, ADDRESS, JAVA_INT, ADDRESS, JAVA_LONG, ADDRESS)),
                 CodingFunctions.bind((name, descriptor) -> find(linker, lookup, name, descriptor)));
     }
 

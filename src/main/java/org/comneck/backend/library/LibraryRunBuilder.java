@@ -22,6 +22,7 @@ import org.comneck.backend.Layer;
 import org.comneck.backend.Run;
 import org.comneck.backend.RunBuilder;
 import org.comneck.backend.StepChecks;
+import org.comneck.backend.Taps;
 import org.comneck.tensor.ElementType;
 import org.comneck.tensor.Tensor;
 
@@ -286,6 +287,17 @@ final class LibraryRunBuilder implements RunBuilder {
     public void toPixels(Activation source, Activation pixels) {
         StepChecks.pixels(pixels, source);
         step((f, p, arena) -> (int) f.planToPixels().invokeExact(p, view(arena, source), view(arena, pixels)));
+    }
+
+    @Override
+    public void resample(Activation pixels, Taps.Axis axis, Taps taps, Activation destination) {
+        StepChecks.resample(pixels, axis, taps, destination);
+        step((f, p, arena) -> {
+            MemorySegment values = arena.allocateFrom(JAVA_INT, taps.values());
+            int rows = axis == Taps.Axis.HEIGHT ? 1 : 0;
+            return (int) f.planResample()
+                    .invokeExact(p, view(arena, pixels), rows, values, values.byteSize(), view(arena, destination));
+        });
     }
 
     @Override

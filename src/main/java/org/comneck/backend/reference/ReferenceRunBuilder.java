@@ -15,6 +15,7 @@ import org.comneck.backend.Layer;
 import org.comneck.backend.Run;
 import org.comneck.backend.RunBuilder;
 import org.comneck.backend.StepChecks;
+import org.comneck.backend.Taps;
 import org.comneck.tensor.Bfloat16;
 import org.comneck.tensor.ElementType;
 import org.comneck.tensor.Tensor;
@@ -284,6 +285,35 @@ final class ReferenceRunBuilder implements RunBuilder {
                         float x = from[is + c];
                         float clamped = x > 0f ? Math.min(x, 1f) : 0f; // NaN gives 0
                         to[ip + c] = (byte) (int) (clamped * 255f + 0.5f);
+                    }
+                }
+            }
+        });
+    }
+
+    @Override
+    public void resample(Activation pixels, Taps.Axis axis, Taps taps, Activation destination) {
+        StepChecks.resample(pixels, axis, taps, destination);
+        byte[] from = of(pixels).bytes;
+        byte[] to = of(destination).bytes;
+        boolean rows = axis == Taps.Axis.HEIGHT;
+        int step = (rows ? pixels.width() : 1) * pixels.channelStride();
+        step(() -> {
+            for (int image = 0; image < destination.images(); image++) {
+                for (int y = 0; y < destination.height(); y++) {
+                    for (int x = 0; x < destination.width(); x++) {
+                        int tap = rows ? y : x;
+                        int first = taps.first(tap);
+                        int position = rows ? first * pixels.width() + x : y * pixels.width() + first;
+                        int is = ReferenceBuffer.index(pixels, image, position);
+                        int id = ReferenceBuffer.index(destination, image, y * destination.width() + x);
+                        for (int c = 0; c < destination.channels(); c++) {
+                            int sum = 1 << (Taps.PRECISION_BITS - 1);
+                            for (int k = 0; k < taps.count(tap); k++) {
+                                sum += (from[is + k * step + c] & 0xFF) * taps.weight(tap, k);
+                            }
+                            to[id + c] = Taps.round(sum);
+                        }
                     }
                 }
             }

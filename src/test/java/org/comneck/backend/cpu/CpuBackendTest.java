@@ -20,6 +20,7 @@ import org.comneck.backend.Layer;
 import org.comneck.backend.Precision;
 import org.comneck.backend.Run;
 import org.comneck.backend.RunBuilder;
+import org.comneck.backend.Taps;
 import org.comneck.backend.cuda.EmulatedCuda;
 import org.comneck.backend.reference.ReferenceBackend;
 import org.comneck.tensor.ElementType;
@@ -338,6 +339,54 @@ class CpuBackendTest {
             builder.toPixels(scaled, recorded.output);
             return recorded;
         });
+    }
+
+    /** Larger, smaller, one pixel, a slice of wider positions; weights of both signs that overrun a byte at both ends. */
+    @Test
+    void resampling() {
+        for (Taps.Axis axis : Taps.Axis.values()) {
+            for (int outputs : new int[] {1, 3, 40, 700}) {
+                for (int channels : new int[] {3, 2}) {
+                    compare("resampling along " + axis + " to " + outputs, (backend, builder) -> {
+                        Random random = new Random(outputs);
+                        Recorded recorded = new Recorded();
+                        boolean rows = axis == Taps.Axis.HEIGHT;
+                        int other = outputs == 700 ? 2 : 500;
+                        int height = rows ? 13 : other;
+                        int width = rows ? other : 13;
+                        Activation pixels = builder.input(ElementType.U8, 2, height, width, 3);
+                        recorded.inputs.add(pixels);
+                        float[] values = new float[2 * 13 * other * 3];
+                        for (int i = 0; i < values.length; i++) {
+                            values[i] = Math.clamp(random.nextInt(350) - 50, 0, 255);
+                        }
+                        recorded.values.add(values);
+                        recorded.output = builder.buffer(
+                                ElementType.U8, Grid.FULL, 2, rows ? outputs : height, rows ? width : outputs, 3);
+                        builder.resample(pixels, axis, taps(random, 13, outputs), recorded.output);
+                        if (channels == 2) { // again, over two of the channels
+                            builder.resample(
+                                    pixels.slice(1, 2), axis, taps(random, 13, outputs), recorded.output.slice(0, 2));
+                        }
+                        return recorded;
+                    });
+                }
+            }
+        }
+    }
+
+    private static Taps taps(Random random, int size, int outputs) {
+        int most = 5;
+        int[] values = new int[outputs * (most + 2)];
+        for (int at = 0; at < values.length; at += most + 2) {
+            int count = 1 + random.nextInt(most);
+            values[at] = random.nextInt(size - count + 1);
+            values[at + 1] = count;
+            for (int k = 0; k < most; k++) {
+                values[at + 2 + k] = (int) ((random.nextDouble() * 3 - 1) * (1 << Taps.PRECISION_BITS) / count);
+            }
+        }
+        return new Taps(size, most, values);
     }
 
     /** bf16 is to a tolerance: the reference rounds the same inputs but adds in its own order. */
