@@ -29,7 +29,8 @@ DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I
 class Model:
     """Tensors of a safetensors file, by name, as f32."""
 
-    def __init__(self, path):
+    def __init__(self, path, device):
+        self.device = device
         self.file = open(path, "rb")
         self.bytes = mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_COPY)
         (length,) = struct.unpack("<Q", self.bytes[:8])
@@ -48,7 +49,7 @@ class Model:
             dtype = DTYPES[entry["dtype"]]
             count = (end - begin) // torch.empty((), dtype=dtype).element_size()
             flat = torch.frombuffer(self.bytes, dtype=dtype, count=count, offset=self.start + begin)
-            self.cache[name] = flat.reshape(entry["shape"]).float().clone()
+            self.cache[name] = flat.reshape(entry["shape"]).float().clone().to(self.device)
         return self.cache[name]
 
 
@@ -62,6 +63,7 @@ class Elic:
         mask = torch.zeros(5, 5)
         mask[0::2, 1::2] = 1
         mask[1::2, 0::2] = 1
+        mask = mask.to(model.device)
         self.masked = [model(f"context_prediction.{i}.weight") * mask for i in range(len(self.groups))]
         self.medians = model("entropy.factorized.medians").reshape(1, -1, 1, 1)
 
@@ -122,7 +124,8 @@ class Elic:
         """The loop of both directions; value(i, mean) gives slice i's symbols at all positions. Returns y_hat."""
         hyper = self.hyper_synthesis(z_hat)
         h, w = hyper.shape[-2:]
-        anchor = ((torch.arange(h).view(-1, 1) + torch.arange(w)) % 2 == 0).view(1, 1, h, w)
+        anchor = ((torch.arange(h).view(-1, 1) + torch.arange(w)) % 2 == 0).view(1, 1, h, w).to(hyper.device)
+        zero = torch.zeros((), device=hyper.device)
         done = []
         for i, channels in enumerate(self.groups):
             support = [hyper]
@@ -140,9 +143,9 @@ class Elic:
                     x = F.relu(x) if k < 4 else x
                 return x.chunk(2, 1)
 
-            mean, scale = parameters(torch.zeros(1, 2 * channels, h, w))
+            mean, scale = parameters(torch.zeros(len(hyper), 2 * channels, h, w, device=hyper.device))
             self.index(scale)
-            anchors = torch.where(anchor, value(i, mean) + mean, torch.zeros(()))
+            anchors = torch.where(anchor, value(i, mean) + mean, zero)
             context = F.conv2d(anchors, self.masked[i], self.t(f"context_prediction.{i}.bias"), 1, 2)
             mean, scale = parameters(context)
             self.index(scale)
@@ -170,7 +173,7 @@ class Block(torch.nn.Module):
         super().__init__()
         self.t, self.name = model, name
         width = model(name + ".ln_1.weight").numel()
-        self.attn = torch.nn.MultiheadAttention(width, heads).eval()
+        self.attn = torch.nn.MultiheadAttention(width, heads).to(model.device).eval()
         self.attn.in_proj_weight.copy_(model(name + ".attn.in_proj_weight"))
         self.attn.in_proj_bias.copy_(model(name + ".attn.in_proj_bias"))
         self.attn.out_proj.weight.copy_(model(name + ".attn.out_proj.weight"))
@@ -185,7 +188,7 @@ class Block(torch.nn.Module):
 
 
 class Tuned:
-    """The same block with one product for q, k and v and the fused attention, in any type. x: (1,N,D)."""
+    """The same block with one product for q, k and v and the fused attention, in any type. x: (B,N,D)."""
 
     def __init__(self, model, name, heads, dtype):
         self.heads = heads
@@ -212,14 +215,16 @@ class Neck:
     def __call__(self, y_hat):
         t = self.t
         x = F.linear(y_hat.flatten(2).transpose(1, 2), t("trans_latent_dim.weight"), t("trans_latent_dim.bias"))
-        x = torch.cat([t("class_embedding").expand(1, 1, -1), x], 1) + t("positional_embedding")
+        x = torch.cat([t("class_embedding").expand(len(x), 1, -1), x], 1) + t("positional_embedding")
         return self.block(norm(t, "ln_pre", x).permute(1, 0, 2))
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--layer", type=int, default=-2, help="where the encoder stops: -1 runs all blocks, -2 all but the last")
     options = parser.parse_args()
@@ -227,7 +232,7 @@ def main():
     torch.set_grad_enabled(False)
     torch.manual_seed(1)
 
-    model = Model(options.model)
+    model = Model(options.model, options.device)
     encoder = model.manifest["encoder"]
     elic, neck = Elic(model), Neck(model)
     first, last = model.manifest["neck"]["entry"], encoder["layers"] + 1 + options.layer
@@ -235,7 +240,8 @@ def main():
     blocks = [Block(model, name, encoder["heads"]) for name in names]
     tuned = {}
 
-    picture = F.interpolate(torch.rand(1, 3, options.size // 8, options.size // 8), scale_factor=8, mode="bilinear")
+    picture = F.interpolate(torch.rand(options.batch, 3, options.size // 8, options.size // 8), scale_factor=8, mode="bilinear")
+    picture = picture.to(options.device)
     z_hat, y_hat = elic.compress(picture)
     tokens = neck(y_hat)
 
@@ -269,19 +275,24 @@ def main():
     def answer(value):
         print(json.dumps(value), flush=True)
 
+    def wait():
+        if options.device == "cuda":
+            torch.cuda.synchronize()
+
     answer({"torch": torch.__version__, "threads": torch.get_num_threads(), "stages": list(stages)})
     for line in sys.stdin:
         words = line.rstrip("\n").split("\t")
         if words[0] == "check":
             with open(words[1], "rb") as file:
-                latents = torch.frombuffer(bytearray(file.read()), dtype=torch.float32)
+                latents = torch.frombuffer(bytearray(file.read()), dtype=torch.float32).to(options.device)
             with open(words[2], "rb") as file:
-                ours = torch.frombuffer(bytearray(file.read()), dtype=torch.float32)
-            expected = published(neck(latents.reshape(y_hat.shape))).flatten()
+                ours = torch.frombuffer(bytearray(file.read()), dtype=torch.float32).to(options.device)
+            expected = published(neck(latents.reshape(1, *y_hat.shape[1:]))).flatten()
             answer({"relative_l2": float((ours - expected).norm() / expected.norm())})
         elif words[0] in stages:
             wall, cpu = time.perf_counter(), time.process_time()
             stages[words[0]]()
+            wait()
             answer({"wall_ms": (time.perf_counter() - wall) * 1e3, "cpu_ms": (time.process_time() - cpu) * 1e3})
         else:
             answer({"error": f"no stage {words[0]!r}"})

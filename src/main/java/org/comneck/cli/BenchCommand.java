@@ -11,7 +11,9 @@ import org.comneck.UsageException;
 import org.comneck.backend.Backend;
 import org.comneck.backend.Precision;
 import org.comneck.backend.cpu.CpuBackend;
-import org.comneck.backend.reference.ReferenceBackend;
+import org.comneck.backend.cuda.CudaBackend;
+import org.comneck.engine.EngineOptions;
+import org.comneck.engine.NativeEngine;
 import org.comneck.eval.Peer;
 import org.comneck.eval.StageBenchmark;
 import org.comneck.model.ModelFile;
@@ -82,8 +84,15 @@ final class BenchCommand implements Callable<Integer> {
             names = "--backend",
             paramLabel = "NAME",
             defaultValue = "cpu",
-            description = "cpu or reference, default ${DEFAULT-VALUE}.")
+            description = "cpu, cuda, reference or auto; default ${DEFAULT-VALUE}.")
     private String backend;
+
+    @Option(
+            names = "--batch",
+            paramLabel = "N",
+            defaultValue = "1",
+            description = "Pictures that are computed together, default ${DEFAULT-VALUE}.")
+    private int batch;
 
     @Option(
             names = "--isa",
@@ -105,7 +114,7 @@ final class BenchCommand implements Callable<Integer> {
             names = "--peer",
             paramLabel = "COMMAND",
             description =
-                    "Starts the peer, e.g. 'python3 benchmarks/peer/peer.py'; --model, --threads, --size and --layer are added.")
+                    "Starts the peer, e.g. 'python3 benchmarks/peer/peer.py'; --model, --device, --threads, --batch, --size and --layer are added.")
     private String peer;
 
     @Mixin
@@ -122,11 +131,12 @@ final class BenchCommand implements Callable<Integer> {
         }
         try (Backend opened = open();
                 ModelFile file = ModelFile.open(model)) {
-            try (Peer started = peer == null ? null : Peer.start(peerCommand(file))) {
+            try (Peer started = peer == null ? null : Peer.start(peerCommand(opened, file))) {
                 StageBenchmark.Checked checked = new StageBenchmark(
                                 opened,
                                 file,
                                 size,
+                                batch,
                                 repeats,
                                 Set.copyOf(stages),
                                 started,
@@ -146,22 +156,27 @@ final class BenchCommand implements Callable<Integer> {
     }
 
     private Backend open() {
-        return switch (backend) {
-            case "cpu" -> CpuBackend.open(threads, isa);
-            case "reference" -> new ReferenceBackend();
-            default -> throw new UsageException("no backend '" + backend + "'; there are cpu and reference");
-        };
+        if (!isa.equals("auto")) {
+            if (!backend.equals("cpu")) {
+                throw new UsageException("--isa is of the backend cpu, not of " + backend);
+            }
+            return CpuBackend.open(threads, isa);
+        }
+        return NativeEngine.backend(EngineOptions.DEFAULT.withBackend(backend).withThreads(threads));
     }
 
-    private List<String> peerCommand(ModelFile file) {
+    private List<String> peerCommand(Backend opened, ModelFile file) {
         List<String> command = new ArrayList<>(List.of(peer.strip().split("\\s+")));
-        int layer =
-                file.manifest().tokens() == null ? -2 : file.manifest().tokens().layer();
+        boolean device = opened instanceof CudaBackend cuda && !cuda.isEmulated();
         command.addAll(List.of(
                 "--model",
                 model.toString(),
                 "--threads",
                 "" + threads,
+                "--device",
+                device ? "cuda" : "cpu",
+                "--batch",
+                "" + batch,
                 "--size",
                 "" + size,
                 "--layer",
@@ -178,8 +193,10 @@ final class BenchCommand implements Callable<Integer> {
         line.put("preset", "stages");
         line.put("model", file.manifest().name());
         line.put("size", size);
+        line.put("batch", batch);
         line.put("threads", threads);
         line.put("backend", opened.description());
+        line.put("emulated", opened instanceof CudaBackend cuda && cuda.isEmulated());
         results.describeRun(line);
         return line;
     }
@@ -189,9 +206,11 @@ final class BenchCommand implements Callable<Integer> {
         line.put("stage", result.stage());
         line.put("precision", name(result.precision()));
         line.put("repeats", result.repeats());
-        put(line, "wall_ms", result.wallMs(), 2);
-        put(line, "least_ms", result.leastMs(), 2);
+        put(line, "wall_ms", result.wallMs(), 3);
+        put(line, "least_ms", result.leastMs(), 3);
+        put(line, "p99_ms", result.p99Ms(), 3);
         put(line, "cpu_ms", result.cpuMs(), 2);
+        put(line, "per_s", 1e3 * batch / result.wallMs(), 2);
         if (result.peer() != null) {
             line.put("peer", result.peer());
             put(line, "peer_wall_ms", result.peerWallMs(), 2);
@@ -201,7 +220,7 @@ final class BenchCommand implements Callable<Integer> {
             put(line, "ratio_cpu", result.ratioCpu(), 2);
             put(line, "ratio_least", result.peerLeastMs() / result.leastMs(), 2);
         }
-        if (size == 256 && threads == 2) {
+        if (size == 256 && threads == 2 && batch == 1 && !(opened instanceof CudaBackend)) {
             int blocks = file.manifest().encoder().layers()
                     + 1
                     + layer(file)

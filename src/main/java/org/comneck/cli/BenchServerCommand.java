@@ -78,6 +78,12 @@ final class BenchServerCommand implements Callable<Integer> {
             description = "Threads of each engine; default ${DEFAULT-VALUE}, all processors.")
     private int threads = EngineOptions.DEFAULT.threads();
 
+    @Option(
+            names = "--backend",
+            paramLabel = "NAME",
+            description = "auto, cuda, cpu or reference; default ${DEFAULT-VALUE}.")
+    private String backend = EngineOptions.DEFAULT.backend();
+
     @Mixin
     private ResultLines results;
 
@@ -91,7 +97,7 @@ final class BenchServerCommand implements Callable<Integer> {
                 throw new UsageException("no part '" + part + "'; there are " + String.join(", ", PARTS));
             }
         }
-        new ServerBenchmark(EngineOptions.DEFAULT.withThreads(threads), photo, this::print)
+        new ServerBenchmark(EngineOptions.DEFAULT.withBackend(backend).withThreads(threads), photo, this::print)
                 .run(Set.copyOf(parts), requests, seconds, soak, connections);
         ServerGoals.table(lines).forEach(Main.streams(spec).err()::println);
         return ExitStatus.OK;
@@ -102,6 +108,7 @@ final class BenchServerCommand implements Callable<Integer> {
         line.put("preset", "server");
         line.putAll(result);
         line.put("threads", threads);
+        line.put("backend", backend);
         results.describeRun(line);
         lines.add(line);
         results.print(Main.streams(spec).out(), line);

@@ -371,7 +371,14 @@ public final class KernelBenchmark {
             }
         });
         return new Result(
-                repeats, Sample.median(ours), quantile(ours, 0.1), quantile(ours, 0.9), fma, bytes, error, peers);
+                repeats,
+                Sample.median(ours),
+                Sample.quantile(ours, 0.1),
+                Sample.quantile(ours, 0.9),
+                fma,
+                bytes,
+                error,
+                peers);
     }
 
     /** The first and the last row and some between, all channels of each. */
@@ -427,11 +434,6 @@ public final class KernelBenchmark {
                 expected[head * depth + c] = value;
             }
         }
-    }
-
-    /** Of sorted values: the nearest rank. */
-    static double quantile(double[] sorted, double part) {
-        return sorted[Math.clamp((int) Math.ceil(part * sorted.length) - 1, 0, sorted.length - 1)];
     }
 
     private static ElementType type(Precision precision) {

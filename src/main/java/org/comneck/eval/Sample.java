@@ -23,6 +23,17 @@ public record Sample(double wallMs, double cpuMs) {
         return median(samples.stream().mapToDouble(value).toArray());
     }
 
+    /** What this part of them did not exceed: the nearest rank. */
+    static double quantile(List<Sample> samples, ToDoubleFunction<Sample> value, double part) {
+        double[] sorted = samples.stream().mapToDouble(value).sorted().toArray();
+        return quantile(sorted, part);
+    }
+
+    /** The same of sorted values. */
+    static double quantile(double[] sorted, double part) {
+        return sorted[Math.clamp((int) Math.ceil(part * sorted.length) - 1, 0, sorted.length - 1)];
+    }
+
     static double least(List<Sample> samples, ToDoubleFunction<Sample> value) {
         return samples.stream().mapToDouble(value).min().orElseThrow();
     }

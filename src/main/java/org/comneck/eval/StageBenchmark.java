@@ -39,6 +39,7 @@ public final class StageBenchmark {
      * @param repeats repetitions behind the medians
      * @param wallMs median
      * @param leastMs shortest
+     * @param p99Ms 99 of a hundred took no longer; NaN with fewer than a hundred repetitions
      * @param cpuMs median processor time of all threads, negative when unknown
      * @param peer what stood beside it, or null
      * @param peerWallMs median
@@ -53,6 +54,7 @@ public final class StageBenchmark {
             int repeats,
             double wallMs,
             double leastMs,
+            double p99Ms,
             double cpuMs,
             String peer,
             double peerWallMs,
@@ -74,10 +76,13 @@ public final class StageBenchmark {
     public static final List<String> STAGES = List.of("encode", "entropy", "neck", "blocks", "tokens", "synthesis");
 
     private static final int WARM_UP = 1;
+    private static final int MOST_PICTURES = 1024;
+    private static final int ENOUGH_FOR_P99 = 100;
 
     private final Backend backend;
     private final ModelFile model;
     private final int size;
+    private final int batch;
     private final int repeats;
     private final Set<String> stages;
     private final Peer peer;
@@ -87,15 +92,17 @@ public final class StageBenchmark {
      * @param backend where our stages run
      * @param model with codec, neck and encoder
      * @param size side of the picture in pixels, a multiple of 64
+     * @param batch pictures that are computed together, at least 1; all the same one
      * @param repeats timed repetitions of each stage
      * @param stages which of {@link #STAGES} to time; all are checked
-     * @param peer or null; it must have been started on the same model, size and threads
+     * @param peer or null; it must have been started on the same model, size, batch and threads
      * @param results is told every result as soon as it is there
      */
     public StageBenchmark(
             Backend backend,
             ModelFile model,
             int size,
+            int batch,
             int repeats,
             Set<String> stages,
             Peer peer,
@@ -105,12 +112,14 @@ public final class StageBenchmark {
                 throw new UsageException("no stage '" + stage + "'; there are " + String.join(", ", STAGES));
             }
         }
-        if (size < 64 || size % 64 != 0 || repeats < 1) {
-            throw new UsageException("size must be a multiple of 64 and repeats at least 1");
+        if (size < 64 || size % 64 != 0 || repeats < 1 || batch < 1 || batch > MOST_PICTURES) {
+            throw new UsageException("size must be a multiple of 64, repeats at least 1 and a batch 1 to "
+                    + MOST_PICTURES + " pictures");
         }
         this.backend = backend;
         this.model = model;
         this.size = size;
+        this.batch = batch;
         this.repeats = repeats;
         this.stages = Set.copyOf(stages);
         this.peer = peer;
@@ -157,7 +166,7 @@ public final class StageBenchmark {
         RunBuilder builder = backend.newRun();
         Activation factors = factors(codec, builder);
         Activation yHat =
-                codec.ungain(builder, codec.decode(builder, 1, cells, cells).yHat(), factors);
+                codec.ungain(builder, codec.decode(builder, batch, cells, cells).yHat(), factors);
         builder.output(yHat);
         try (Run run = builder.build()) {
             fill(run, factors, codec.inverseGain(0));
@@ -170,7 +179,7 @@ public final class StageBenchmark {
         }
 
         builder = backend.newRun();
-        Activation input = builder.input(ElementType.F32, 1, cells, cells, codec.latentChannels());
+        Activation input = builder.input(ElementType.F32, batch, cells, cells, codec.latentChannels());
         Activation tokens = neck.record(builder, input);
         builder.output(tokens);
         try (Run run = builder.build()) {
@@ -181,7 +190,7 @@ public final class StageBenchmark {
         }
 
         builder = backend.newRun();
-        input = builder.input(ElementType.F32, 1, 1, tokens.positions(), tokens.channels());
+        input = builder.input(ElementType.F32, batch, 1, tokens.positions(), tokens.channels());
         Activation out = encoder.blocks(builder, input, neck.entry(), layer);
         builder.output(out);
         float[] expected;
@@ -200,7 +209,7 @@ public final class StageBenchmark {
         double error = Double.NaN;
         builder = backend.newRun();
         factors = factors(codec, builder);
-        yHat = codec.ungain(builder, codec.decode(builder, 1, cells, cells).yHat(), factors);
+        yHat = codec.ungain(builder, codec.decode(builder, batch, cells, cells).yHat(), factors);
         out = encoder.blocks(builder, neck.record(builder, yHat), neck.entry(), layer);
         builder.output(out);
         try (Run run = builder.build()) {
@@ -212,13 +221,13 @@ public final class StageBenchmark {
                 throw new InternalException("the whole run's tokens are not those of its parts");
             }
             if (peer != null) {
-                error = distance(latents, cells, codec.latentChannels(), got);
+                error = distance(first(latents), cells, codec.latentChannels(), first(got));
             }
             time("tokens", precision, whole, "tokens");
         }
 
         builder = backend.newRun();
-        input = builder.input(ElementType.F32, 1, cells, cells, codec.latentChannels());
+        input = builder.input(ElementType.F32, batch, cells, cells, codec.latentChannels());
         builder.output(codec.synthesis(builder, input));
         try (Run run = builder.build()) {
             fill(run, input, latents);
@@ -257,6 +266,7 @@ public final class StageBenchmark {
                 repeats,
                 Sample.median(own, Sample::wallMs),
                 Sample.least(own, Sample::wallMs),
+                repeats < ENOUGH_FOR_P99 ? Double.NaN : Sample.quantile(own, Sample::wallMs, 0.99),
                 Sample.median(own, Sample::cpuMs),
                 both
                         ? peer.name() + (peerStage.equals(stage) ? ", published" : peerStage.substring(stage.length()))
@@ -276,12 +286,16 @@ public final class StageBenchmark {
         return new Sample(wall / 1e6, cpu < 0 ? Double.NaN : (ProcessorTime.nanos() - cpu) / 1e6);
     }
 
-    private static void decode(Run run, MemorySegment payload, RansEncoder.Encoded coded) {
-        run.payload(0, payload, coded.symbolChecksum());
+    private void decode(Run run, MemorySegment payload, RansEncoder.Encoded coded) {
+        for (int i = 0; i < batch; i++) {
+            run.payload(i, payload, coded.symbolChecksum());
+        }
         run.execute();
-        DamagedDataException damage = run.damage(0);
-        if (damage != null) {
-            throw new InternalException("our own payload is damaged: " + damage.getMessage());
+        for (int i = 0; i < batch; i++) {
+            DamagedDataException damage = run.damage(i);
+            if (damage != null) {
+                throw new InternalException("our own payload is damaged: " + damage.getMessage());
+            }
         }
     }
 
@@ -310,6 +324,10 @@ public final class StageBenchmark {
         }
     }
 
+    private float[] first(float[] ofAll) {
+        return Arrays.copyOf(ofAll, ofAll.length / batch);
+    }
+
     private static byte[] bytes(float[] values) {
         byte[] bytes = new byte[4 * values.length];
         MemorySegment.copy(values, 0, MemorySegment.ofArray(bytes), ValueLayout.JAVA_FLOAT_UNALIGNED, 0, values.length);
@@ -320,16 +338,19 @@ public final class StageBenchmark {
         return run.memory(view).toArray(ValueLayout.JAVA_FLOAT);
     }
 
-    /** Does nothing where there is no such port. */
+    /** Values of all pictures, or of one for each of them. Does nothing where there is no such port. */
     private static void fill(Run run, Activation port, float[] values) {
         if (port != null) {
-            run.memory(port).copyFrom(MemorySegment.ofArray(values));
+            MemorySegment memory = run.memory(port);
+            for (long at = 0; at < memory.byteSize(); at += 4L * values.length) {
+                memory.asSlice(at, 4L * values.length).copyFrom(MemorySegment.ofArray(values));
+            }
         }
     }
 
     /** An input for the codec's gains, or null when it has none. */
-    private static Activation factors(Codec codec, RunBuilder builder) {
-        return codec.hasGains() ? builder.input(ElementType.F32, 1, 1, 1, codec.latentChannels()) : null;
+    private Activation factors(Codec codec, RunBuilder builder) {
+        return codec.hasGains() ? builder.input(ElementType.F32, batch, 1, 1, codec.latentChannels()) : null;
     }
 
     /** Picture to payload: analysis, the causal loop, rANS. */
@@ -339,20 +360,29 @@ public final class StageBenchmark {
 
         Encoding(Codec codec) {
             RunBuilder builder = backend.newRun();
-            Activation pixels = builder.input(ElementType.U8, 1, size, size, 3);
-            Activation image = builder.buffer(ElementType.F32, Grid.FULL, 1, size, size, 3);
+            Activation pixels = builder.input(ElementType.U8, batch, size, size, 3);
+            Activation image = builder.buffer(ElementType.F32, Grid.FULL, batch, size, size, 3);
             builder.normalize(pixels, new float[3], new float[] {1, 1, 1}, image);
             Activation factors = factors(codec, builder);
             coded = codec.encode(builder, codec.analysis(builder, image, factors));
             codec.encodePayloads(builder, coded, 0);
             run = builder.build();
             fill(run, factors, codec.gain(0));
-            paint(run.memory(pixels));
+            MemorySegment all = run.memory(pixels);
+            for (int i = 0; i < batch; i++) {
+                paint(all.asSlice(3L * size * size * i, 3L * size * size));
+            }
         }
 
         RansEncoder.Encoded encode() {
             run.execute();
-            return run.encoded(0);
+            RansEncoder.Encoded first = run.encoded(0);
+            for (int i = 1; i < batch; i++) {
+                if (!Arrays.equals(first.payload(), run.encoded(i).payload())) {
+                    throw new InternalException("picture " + i + " of the batch has another payload than the first");
+                }
+            }
+            return first;
         }
 
         long symbols() {

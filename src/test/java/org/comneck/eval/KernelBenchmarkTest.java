@@ -78,8 +78,8 @@ class KernelBenchmarkTest {
             values.add((double) i);
         }
         double[] sorted = values.stream().mapToDouble(Double::doubleValue).toArray();
-        assertEquals(2, KernelBenchmark.quantile(sorted, 0.1));
-        assertEquals(18, KernelBenchmark.quantile(sorted, 0.9));
-        assertEquals(5, KernelBenchmark.quantile(new double[] {5}, 0.1));
+        assertEquals(2, Sample.quantile(sorted, 0.1));
+        assertEquals(18, Sample.quantile(sorted, 0.9));
+        assertEquals(5, Sample.quantile(new double[] {5}, 0.1));
     }
 }

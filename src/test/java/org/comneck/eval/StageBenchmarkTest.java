@@ -8,6 +8,7 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Set;
 import org.comneck.backend.Backend;
+import org.comneck.backend.cuda.EmulatedCuda;
 import org.comneck.backend.reference.ReferenceBackend;
 import org.comneck.model.ModelFile;
 import org.comneck.model.SeededModel;
@@ -17,11 +18,20 @@ import org.junit.jupiter.api.Test;
 class StageBenchmarkTest {
     @Test
     void tinyModel() {
+        tinyModel(new ReferenceBackend(), 1);
+    }
+
+    @Test
+    void batchesOnTheCudaBackend() {
+        tinyModel(EmulatedCuda.open(), 2);
+    }
+
+    private static void tinyModel(Backend opened, int batch) {
         List<StageBenchmark.Result> results = new ArrayList<>();
-        try (Backend backend = new ReferenceBackend();
+        try (Backend backend = opened;
                 ModelFile model = SeededModel.named(SeededModel.TINY).inMemory()) {
             StageBenchmark.Checked checked = new StageBenchmark(
-                            backend, model, 64, 1, Set.copyOf(StageBenchmark.STAGES), null, results::add)
+                            backend, model, 64, batch, 1, Set.copyOf(StageBenchmark.STAGES), null, results::add)
                     .run();
             assertTrue(checked.payloadBytes() > 0);
             assertEquals(4 * 4 * 32 + 16, checked.symbols());
