@@ -30,9 +30,9 @@ final class HtmlReport {
             h1{font-size:26px;margin:0 0 4px}h2{font-size:19px;margin:36px 0 10px;border-bottom:1px solid #e2e8f0;padding-bottom:4px}
             h3{font-size:15px;margin:18px 0 6px}p{margin:6px 0;max-width:820px}.small{color:#64748b;font-size:13px}
             .grid{display:flex;flex-wrap:wrap;gap:20px}figure{margin:0}figcaption{font-weight:600;font-size:14px;margin-bottom:2px}
-            .wide{overflow-x:auto}table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}
-            th,td{padding:3px 9px;text-align:right;border-bottom:1px solid #e2e8f0;white-space:nowrap}th{color:#475569;font-weight:600}
-            td:first-child,th:first-child{text-align:left}td.text{text-align:left;white-space:normal;min-width:180px}
+            .wide{overflow-x:auto;width:max-content;max-width:min(100vw - 48px,50vw + 466px)}table{border-collapse:collapse;font-size:12.5px;font-variant-numeric:tabular-nums}
+            th,td{padding:3px 6px;text-align:right;border-bottom:1px solid #e2e8f0;white-space:nowrap}th{color:#475569;font-weight:600}
+            td:first-child,th:first-child{text-align:left}.text{text-align:left;white-space:normal;min-width:180px}
             .key{display:inline-block;margin-right:16px;font-size:13px}.key i{display:inline-block;width:18px;height:4px;margin-right:6px;vertical-align:middle}
             .shots{display:flex;gap:12px;flex-wrap:wrap;margin-bottom:18px}.shots figure{width:200px}.shots img{width:200px;height:200px;display:block;object-fit:cover}
             .shots img.heat{image-rendering:pixelated;margin-top:6px}.big{display:flex;gap:28px;flex-wrap:wrap;margin:14px 0}.big b{font-size:26px;display:block}
@@ -362,7 +362,8 @@ final class HtmlReport {
         }
         out.append(
                         "<h3>Bits at equal quality</h3><div class=\"wide\"><table><tr><th>measure</th><th>of</th><th>against</th><th>BD-rate</th>")
-                .append("<th>95 %</th><th>saved at each quality of the latter</th><th>mind</th></tr>");
+                .append(
+                        "<th>95 %</th><th class=\"text\">saved at each quality of the latter</th><th class=\"text\">notes</th></tr>");
         for (Outcome.Saving saving : savings) {
             out.append("<tr><td>").append(text(saving.measure().title()));
             cell(saving.path());
