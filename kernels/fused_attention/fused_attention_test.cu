@@ -176,6 +176,19 @@ void check_huge_scores() {
   }
 }
 
+// Scores of some -2,000, all of them: a maximum that began at zero, or took the zeros behind the last key for scores, would leave no weight.
+void check_low_scores(const Numbers &numbers) {
+  for (const int32_t tokens : {17, 63, 70}) {
+    Problem problem(numbers, 1, tokens, 1);
+    problem.fill(13, 1.0f);
+    for (int32_t j = 0; j < tokens; j++) {
+      problem.at(j, 0, 0, 7) = numbers.narrow(128.0f);
+      problem.at(j, 1, 0, 7) = numbers.narrow(-128.0f);
+    }
+    problem.check("low scores");
+  }
+}
+
 // One change each to two images of two heads: what it must do to the others is nothing, and the reference says what to itself.
 void check_not_finite(const Numbers &numbers) {
   constexpr int32_t kTokens = 70;
@@ -255,6 +268,8 @@ int main() {
   check_sizes(kBf16);
   check_sizes(kF16);
   check_huge_scores();
+  check_low_scores(kBf16);
+  check_low_scores(kF16);
   check_not_finite(kBf16);
   check_not_finite(kF16);
   check_batches();

@@ -23,6 +23,12 @@ Side side_of(const Queue &queue, const comneck_view &view) {
   return {queue.memory + view.offset_bytes + view.channel_offset * element_bytes_of(view.type), view.channel_stride, view.type};
 }
 
+// The same with an offset in place of an address. Memory begins at a multiple of 256: as good for whether rows are aligned.
+Side side_in_plan(const comneck_view &view) {
+  const int64_t offset = view.offset_bytes + view.channel_offset * element_bytes_of(view.type);
+  return {reinterpret_cast<const void *>(static_cast<uintptr_t>(offset)), view.channel_stride, view.type};
+}
+
 template <class T>
 T *data_of(const Queue &queue, const comneck_view &view) {
   return reinterpret_cast<T *>(queue.memory + view.offset_bytes) + view.channel_offset;
@@ -236,6 +242,15 @@ int32_t comneck_plan_nanos(const comneck_plan *plan, int64_t *nanos, int64_t cou
   return COMNECK_OK;
 }
 
+int32_t comneck_cuda_plan_launches(const comneck_plan *plan, int64_t *launches, int64_t count) {
+  if (plan == nullptr || count < 0 || (launches == nullptr && count > 0)) return fail(COMNECK_MISUSE, "%lld kinds of kernels", static_cast<long long>(count));
+  std::fill_n(launches, count, 0);
+  for (const comneck_plan::Entry &step : plan->steps) {
+    if (step.kind < count) launches[step.kind]++;
+  }
+  return COMNECK_OK;
+}
+
 void comneck_plan_destroy(comneck_plan *plan) { delete plan; }
 
 // ---------------------------------------------------------------------------------------------------------------------------- steps
@@ -293,7 +308,7 @@ int32_t comneck_plan_convolution(comneck_plan *plan, const comneck_layer *layer,
       product.outputs = g.output_channels;
       product.type = COMNECK_BF16;
       product.function = function;
-      return plan->add([product, from = present[0], to = *destination, has_residual = residual != nullptr,
+      return plan->add(COMNECK_CUDA_TENSOR_GEMM, [product, from = present[0], to = *destination, has_residual = residual != nullptr,
                         added = residual != nullptr ? *residual : comneck_view{}](const Queue &queue) mutable {
         product.source = side_of(queue, from);
         if (has_residual) product.residual = side_of(queue, added);
@@ -323,7 +338,7 @@ int32_t comneck_plan_convolution(comneck_plan *plan, const comneck_layer *layer,
     call.rounded = g.precision == COMNECK_PRECISION_BF16;
     call.function = function;
     const bool has_residual = residual != nullptr;
-    return plan->add([call, present, first, to = *destination, has_residual,
+    return plan->add(COMNECK_CUDA_CANONICAL_CONVOLUTION, [call, present, first, to = *destination, has_residual,
                       added = has_residual ? *residual : comneck_view{}](const Queue &queue) mutable {
       for (size_t s = 0; s < present.size(); s++) {
         call.sources[s] = {side_of(queue, present[s]), present[s].channels, first[s], present[s].grid != COMNECK_FULL};
@@ -344,7 +359,7 @@ int32_t comneck_plan_gate(comneck_plan *plan, const comneck_view *a, const comne
       COMNECK_CHECK(check_values(*plan, view, "an operand"));
       COMNECK_CHECK(check_same(*view, *destination));
     }
-    return plan->add([a = *a, b = *b, x = *x, to = *destination](const Queue &q) {
+    return plan->add(COMNECK_CUDA_ELEMENTWISE, [a = *a, b = *b, x = *x, to = *destination](const Queue &q) {
       return gate(side_of(q, a), side_of(q, b), side_of(q, x), side_of(q, to), extent_of(to), q.stream);
     });
   });
@@ -358,7 +373,7 @@ int32_t comneck_plan_add(comneck_plan *plan, const comneck_view *a, const comnec
       COMNECK_CHECK(check_values(*plan, view, "an operand"));
       COMNECK_CHECK(check_same(*view, *destination));
     }
-    return plan->add([a = *a, b = *b, to = *destination](const Queue &q) {
+    return plan->add(COMNECK_CUDA_ELEMENTWISE, [a = *a, b = *b, to = *destination](const Queue &q) {
       return add(side_of(q, a), side_of(q, b), side_of(q, to), extent_of(to), q.stream);
     });
   });
@@ -374,7 +389,7 @@ int32_t comneck_plan_scale(comneck_plan *plan, const comneck_view *source, const
     if (gains->images != source->images || gains->channels != source->channels || positions_of(*gains) != 1) {
       return fail(COMNECK_MISUSE, "gains %s for %s", ViewText(*gains).text, ViewText(*source).text);
     }
-    return plan->add([from = *source, gains = *gains, to = *destination](const Queue &q) {
+    return plan->add(COMNECK_CUDA_ELEMENTWISE, [from = *source, gains = *gains, to = *destination](const Queue &q) {
       return scale(side_of(q, from), side_of(q, gains), side_of(q, to), extent_of(to), positions_of(to), q.stream);
     });
   });
@@ -386,7 +401,7 @@ int32_t comneck_plan_copy(comneck_plan *plan, const comneck_view *source, const 
     COMNECK_CHECK(check_values(*plan, source, "the source"));
     COMNECK_CHECK(check_values(*plan, destination, "the destination"));
     COMNECK_CHECK(check_same(*source, *destination));
-    return plan->add([from = *source, to = *destination](const Queue &q) {
+    return plan->add(COMNECK_CUDA_ELEMENTWISE, [from = *source, to = *destination](const Queue &q) {
       return copy(side_of(q, from), positions_of(from), 0, side_of(q, to), positions_of(to), extent_of(to), q.stream);
     });
   });
@@ -403,7 +418,7 @@ int32_t comneck_plan_layer_norm(comneck_plan *plan, const comneck_view *source, 
     if (weight == nullptr || bias == nullptr || weight_bytes != bytes || bias_bytes != bytes) {
       return fail(COMNECK_MISUSE, "a LayerNorm of %d channels without weight or bias of that size", source->channels);
     }
-    return plan->add([from = *source, to = *destination, epsilon, w = plan->constant(weight, bytes), b = plan->constant(bias, bytes)](const Queue &q) {
+    return plan->add(COMNECK_CUDA_LAYER_NORM, [from = *source, to = *destination, epsilon, w = plan->constant(weight, bytes), b = plan->constant(bias, bytes)](const Queue &q) {
       return layer_norm(side_of(q, from), floats_at(q, w), floats_at(q, b), epsilon, side_of(q, to), positions_of(to) * to.images, to.channels,
                         q.stream);
     });
@@ -420,9 +435,11 @@ int32_t comneck_plan_attention(comneck_plan *plan, const comneck_view *qkv, int3
         destination->channels % heads != 0) {
       return fail(COMNECK_MISUSE, "attention of %d heads from %s to %s", heads, ViewText(*qkv).text, ViewText(*destination).text);
     }
-    return plan->add([from = *qkv, to = *destination, heads](const Queue &q) {
-      const auto attend = fused_attention_takes(side_of(q, from), side_of(q, to), to.channels / heads) ? fused_attention : attention;
-      return attend(side_of(q, from), side_of(q, to), to.images, static_cast<int32_t>(positions_of(to)), heads, to.channels / heads, q.stream);
+    const int32_t depth = destination->channels / heads;
+    const bool fused = fused_attention_takes(side_in_plan(*qkv), side_in_plan(*destination), depth);
+    return plan->add(fused ? COMNECK_CUDA_FUSED_ATTENTION : COMNECK_CUDA_CANONICAL_ATTENTION,
+                     [from = *qkv, to = *destination, heads, depth, attend = fused ? fused_attention : attention](const Queue &q) {
+      return attend(side_of(q, from), side_of(q, to), to.images, static_cast<int32_t>(positions_of(to)), heads, depth, q.stream);
     });
   });
 }
@@ -442,7 +459,7 @@ int32_t comneck_plan_embed(comneck_plan *plan, const comneck_view *source, const
       return fail(COMNECK_MISUSE, "%s does not become %s with a table of %lld bytes", ViewText(*source).text, ViewText(*destination).text,
                   static_cast<long long>(positions_bytes));
     }
-    return plan->add([from = *source, to = *destination, shift, tokens, token = plan->constant(class_token, class_token_bytes),
+    return plan->add(COMNECK_CUDA_ELEMENTWISE, [from = *source, to = *destination, shift, tokens, token = plan->constant(class_token, class_token_bytes),
                       table = plan->constant(positions, positions_bytes)](const Queue &q) {
       return embed(side_of(q, from), floats_at(q, token), floats_at(q, table), side_of(q, to), tokens, shift, extent_of(to), q.stream);
     });
@@ -458,7 +475,7 @@ int32_t comneck_plan_select_tokens(comneck_plan *plan, const comneck_view *sourc
     if (source->channels != destination->channels || first < 0 || first + positions_of(*destination) > positions_of(*source)) {
       return fail(COMNECK_MISUSE, "tokens from %d on of %s as %s", first, ViewText(*source).text, ViewText(*destination).text);
     }
-    return plan->add([from = *source, to = *destination, first](const Queue &q) {
+    return plan->add(COMNECK_CUDA_ELEMENTWISE, [from = *source, to = *destination, first](const Queue &q) {
       return copy(side_of(q, from), positions_of(from), first, side_of(q, to), positions_of(to), extent_of(to), q.stream);
     });
   });
@@ -475,7 +492,7 @@ int32_t comneck_plan_normalize(comneck_plan *plan, const comneck_view *pixels, c
     if (mean == nullptr || deviation == nullptr || mean_bytes != bytes || deviation_bytes != bytes) {
       return fail(COMNECK_MISUSE, "mean and deviation for %d channels", pixels->channels);
     }
-    return plan->add([from = *pixels, to = *destination, m = plan->constant(mean, bytes), d = plan->constant(deviation, bytes)](const Queue &q) {
+    return plan->add(COMNECK_CUDA_ELEMENTWISE, [from = *pixels, to = *destination, m = plan->constant(mean, bytes), d = plan->constant(deviation, bytes)](const Queue &q) {
       return normalize(data_of<uint8_t>(q, from), from.channel_stride, floats_at(q, m), floats_at(q, d), side_of(q, to), extent_of(to), q.stream);
     });
   });
@@ -487,7 +504,7 @@ int32_t comneck_plan_to_pixels(comneck_plan *plan, const comneck_view *source, c
     COMNECK_CHECK(check_values(*plan, source, "the source"));
     COMNECK_CHECK(plan->check(pixels, "the pixels", COMNECK_U8, COMNECK_U8));
     COMNECK_CHECK(check_same(*source, *pixels));
-    return plan->add([from = *source, to = *pixels](const Queue &q) {
+    return plan->add(COMNECK_CUDA_ELEMENTWISE, [from = *source, to = *pixels](const Queue &q) {
       return to_pixels(side_of(q, from), data_of<uint8_t>(q, to), to.channel_stride, extent_of(to), q.stream);
     });
   });
@@ -587,7 +604,7 @@ int32_t add_decode(comneck_plan &plan, const comneck_tables *tables, int32_t nee
   plan.symbols += count;
   plan.most_symbols = std::max(plan.most_symbols, count);
   const bool gaussian = parameters != nullptr;
-  return plan.add([call, at_tables, symbols, hat, gaussian, constants, first,
+  return plan.add(COMNECK_CUDA_RANS, [call, at_tables, symbols, hat, gaussian, constants, first,
                    means = gaussian ? *parameters : comneck_view{}](const Queue &q) mutable {
     call.images = q.images;
     call.words = q.words;
@@ -614,7 +631,7 @@ int32_t comneck_plan_quantize_factorized(comneck_plan *plan, const comneck_view 
     COMNECK_CHECK(check_factorized(*plan, symbols, z_hat, medians, medians_bytes));
     COMNECK_CHECK(plan->check(z, "z", COMNECK_F32, COMNECK_F32));
     COMNECK_CHECK(check_same(*z, *z_hat));
-    return plan->add([z = *z, symbols = *symbols, hat = *z_hat, m = plan->constant(medians, medians_bytes)](const Queue &q) {
+    return plan->add(COMNECK_CUDA_ELEMENTWISE, [z = *z, symbols = *symbols, hat = *z_hat, m = plan->constant(medians, medians_bytes)](const Queue &q) {
       QuantizeCall call = quantize_call(symbols);
       call.values = data_of<float>(q, z);
       call.values_stride = z.channel_stride;
@@ -638,7 +655,7 @@ int32_t comneck_plan_quantize_gaussian(comneck_plan *plan, const comneck_view *y
     COMNECK_CHECK(plan->check(indices, "the indices", COMNECK_U8, COMNECK_U8));
     COMNECK_CHECK(check_same(*y, *y_hat));
     COMNECK_CHECK(check_same(*indices, *symbols));
-    return plan->add([y = *y, means = *parameters, t = plan->constant(thresholds, thresholds_bytes), count = static_cast<int32_t>(thresholds_bytes / 4),
+    return plan->add(COMNECK_CUDA_ELEMENTWISE, [y = *y, means = *parameters, t = plan->constant(thresholds, thresholds_bytes), count = static_cast<int32_t>(thresholds_bytes / 4),
                       indices = *indices, symbols = *symbols, hat = *y_hat](const Queue &q) {
       QuantizeCall call = quantize_call(symbols);
       call.values = data_of<float>(q, y);
@@ -692,7 +709,7 @@ int32_t comneck_plan_finish_payloads(comneck_plan *plan) {
     if (plan == nullptr || plan->payloads.empty() || plan->finishes) return fail(COMNECK_MISUSE, "no payloads that could end");
     plan->finishes = true;
     const auto images = static_cast<int32_t>(plan->payloads.size());
-    return plan->add([images](const Queue &q) {
+    return plan->add(COMNECK_CUDA_RANS, [images](const Queue &q) {
       return rans_finish(q.images, images, q.bits, q.coded, q.symbols, q.symbols, q.stream);
     });
   });
@@ -748,7 +765,7 @@ int32_t comneck_plan_encode(comneck_plan *plan, const comneck_tables *const *tab
     plan->at_encode_tables = plan->constant(block.data(), static_cast<int64_t>(block.size()));
     const std::vector<RansEncodePass> unaddressed(static_cast<size_t>(pass_count));
     plan->at_encoded_passes = plan->constant(unaddressed.data(), static_cast<int64_t>(unaddressed.size() * sizeof(RansEncodePass)));
-    return plan->add([](const Queue &q) {
+    return plan->add(COMNECK_CUDA_RANS, [](const Queue &q) {
       return rans_encode(*q.encode, images_per_block(q.encode->image_count, q.multiprocessors), q.stream);
     });
   });

@@ -92,10 +92,10 @@ comneck_plan::~comneck_plan() {
   if (stream != nullptr) (void)cudaStreamDestroy(stream);
 }
 
-int32_t comneck_plan::add(Step step) {
+int32_t comneck_plan::add(int32_t kind, Step step) {
   if (sealed) return fail(COMNECK_MISUSE, "a step added to a sealed plan");
   if (nanos.empty()) nanos.push_back(0);
-  steps.push_back({std::move(step), static_cast<int32_t>(nanos.size()) - 1});
+  steps.push_back({std::move(step), kind, static_cast<int32_t>(nanos.size()) - 1});
   return COMNECK_OK;
 }
 

@@ -105,6 +105,7 @@ struct comneck_plan {
   };
   struct Entry {
     comneck::cuda::Step step;
+    int32_t kind;  // COMNECK_CUDA_TENSOR_GEMM, ...: what it launches, once
     int32_t stage;
   };
   struct Payload {
@@ -124,7 +125,7 @@ struct comneck_plan {
   int32_t check(const comneck_view *view, const char *name, int32_t type, int32_t other) {
     return comneck::check_view(view, name, type, other, &reach);
   }
-  int32_t add(comneck::cuda::Step step);
+  int32_t add(int32_t kind, comneck::cuda::Step step);
   // Offset of a copy of these bytes among the constants.
   int64_t constant(const void *data, int64_t bytes);
   int32_t seal(int64_t memory_bytes);

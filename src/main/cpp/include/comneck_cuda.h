@@ -38,6 +38,21 @@ enum {
  */
 COMNECK_API int32_t comneck_cuda_probe(int32_t device, int32_t *cause, char *text, int64_t text_bytes);
 
+/* Kinds of kernels. In F32 none of the first two is launched. */
+enum {
+  COMNECK_CUDA_TENSOR_GEMM = 0,
+  COMNECK_CUDA_FUSED_ATTENTION = 1,
+  COMNECK_CUDA_CANONICAL_CONVOLUTION = 2,
+  COMNECK_CUDA_CANONICAL_ATTENTION = 3,
+  COMNECK_CUDA_LAYER_NORM = 4,
+  COMNECK_CUDA_ELEMENTWISE = 5,
+  COMNECK_CUDA_RANS = 6,
+  COMNECK_CUDA_KINDS = 7
+};
+
+/* How many kernels of each kind an execution of the plan launches, the first `count` kinds. */
+COMNECK_API int32_t comneck_cuda_plan_launches(const comneck_plan *plan, int64_t *launches, int64_t count);
+
 #ifdef __cplusplus
 }
 #endif

@@ -2,6 +2,7 @@ package org.comneck.backend;
 
 import java.lang.foreign.MemorySegment;
 import java.util.List;
+import java.util.Map;
 import org.comneck.DamagedDataException;
 
 /**
@@ -47,6 +48,14 @@ public interface Run extends AutoCloseable {
 
     /** Bytes of buffers that this run owns. */
     long bytes();
+
+    /**
+     * How many kernels of each kind an execution launches on a device, by the names of comneck_cuda.h in small letters, like
+     * {@code tensor_gemm}: whether a run takes the fast path can be read here. Empty on a processor.
+     */
+    default Map<String, Long> launches() {
+        return Map.of();
+    }
 
     /** Frees the buffers. Idempotent. */
     @Override

@@ -1,6 +1,7 @@
 package org.comneck.vision;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.util.Arrays;
@@ -77,6 +78,65 @@ class TensorCoresTest {
                         Arrays.copyOfRange(actual, i * each, (i + 1) * each),
                         blocks(cuda, model, Precision.BF16, image, 1, tokens, width),
                         "image " + i);
+            }
+        }
+    }
+
+    /** Every product and attention of bf16 is on tensor cores, of f32 none is: read from what the runs launch. */
+    @Test
+    void launches() {
+        assumeTrue(ModelFile.hasEmbedded(), "this build embeds no model");
+        try (ModelFile model = ModelFile.openEmbedded();
+                Backend cuda = EmulatedCuda.open();
+                Backend processor = TestBackends.fastest()) {
+            assertEquals(Map.of(), launches(processor, model, Precision.BF16));
+            int blocks = neckBlocks(model) + 2; // four products and an attention each
+            int products = 1 + 4 * blocks + 1; // the neck's first layer, the projection
+            int norms = 1 + 2 * blocks + 1; // ln_pre, ln_post
+            assertEquals(kinds(products, blocks, 0, 0, norms), launches(cuda, model, Precision.BF16), "bf16");
+            assertEquals(kinds(0, 0, products, blocks, norms), launches(cuda, model, Precision.F32), "f32");
+        }
+    }
+
+    private static Map<String, Long> kinds(long gemm, long fused, long convolution, long attention, long norms) {
+        return Map.of(
+                "tensor_gemm",
+                gemm,
+                "fused_attention",
+                fused,
+                "canonical_convolution",
+                convolution,
+                "canonical_attention",
+                attention,
+                "layer_norm",
+                norms,
+                "elementwise",
+                1L, // class token and positions
+                "rans",
+                0L);
+    }
+
+    private static int neckBlocks(ModelFile model) {
+        int blocks = 0;
+        while (model.has("transformer.resblocks." + blocks + ".ln_1.weight")) {
+            blocks++;
+        }
+        return blocks;
+    }
+
+    /** From y_hat through the neck, the encoder's last two blocks and its head. */
+    private static Map<String, Long> launches(Backend backend, ModelFile model, Precision precision) {
+        try (Neck neck = Neck.load(backend, model, precision);
+                VisionEncoder encoder = VisionEncoder.load(backend, model, precision)) {
+            RunBuilder builder = backend.newRun();
+            int latents = Math.toIntExact(
+                    model.tensor("trans_latent_dim.weight").shape().size(1));
+            Activation yHat = builder.input(ElementType.F32, 2, 3, 4, latents);
+            Activation tokens = encoder.blocks(builder, neck.record(builder, yHat), encoder.depth() - 2, -1);
+            builder.output(encoder.head(builder, tokens, VisionEncoder.Tokens.ALL, VisionEncoder.PostNorm.ONCE, true));
+            try (Run run = builder.build()) {
+                run.execute();
+                return run.launches();
             }
         }
     }

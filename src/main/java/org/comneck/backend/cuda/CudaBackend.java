@@ -9,6 +9,7 @@ import java.lang.foreign.FunctionDescriptor;
 import java.lang.foreign.MemorySegment;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
@@ -81,8 +82,40 @@ public final class CudaBackend extends LibraryBackend {
                 : Named.LOADED.computeIfAbsent(named, path -> ComneckLibrary.load(Path.of(path)));
     }
 
+    /** In the numbers of comneck_cuda.h. */
+    private static final List<String> KINDS = List.of(
+            "tensor_gemm",
+            "fused_attention",
+            "canonical_convolution",
+            "canonical_attention",
+            "layer_norm",
+            "elementwise",
+            "rans");
+
+    private final ComneckLibrary library;
+
     private CudaBackend(ComneckLibrary library, int device) {
         super("cuda", library, device, 0);
+        this.library = library;
+    }
+
+    @Override
+    protected Map<String, Long> launches(MemorySegment plan) {
+        FunctionDescriptor descriptor = FunctionDescriptor.of(JAVA_INT, ADDRESS, ADDRESS, JAVA_LONG);
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment counts = arena.allocate(JAVA_LONG, KINDS.size());
+            library.check((int) library.find("comneck_cuda_plan_launches", descriptor)
+                    .invokeExact(plan, counts, (long) KINDS.size()));
+            Map<String, Long> launches = new LinkedHashMap<>();
+            for (int i = 0; i < KINDS.size(); i++) {
+                launches.put(KINDS.get(i), counts.getAtIndex(JAVA_LONG, i));
+            }
+            return launches;
+        } catch (RuntimeException e) {
+            throw e;
+        } catch (Throwable t) {
+            throw ComneckLibrary.linkage(t);
+        }
     }
 
     /** Whether this is the emulation: the same results, and times that say nothing. */

@@ -5,6 +5,7 @@ import static java.lang.foreign.ValueLayout.JAVA_INT;
 
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
+import java.util.Map;
 import org.comneck.backend.Backend;
 import org.comneck.backend.CodingTables;
 import org.comneck.backend.Convolution;
@@ -142,6 +143,11 @@ public abstract class LibraryBackend implements Backend {
     @Override
     public RansDecoder ransDecoder() {
         return new NativeRansDecoder(this);
+    }
+
+    /** What {@link org.comneck.backend.Run#launches} says of a native plan. */
+    protected Map<String, Long> launches(MemorySegment plan) {
+        return Map.of();
     }
 
     @Override

@@ -185,6 +185,11 @@ final class LibraryRun implements Run {
     }
 
     @Override
+    public Map<String, Long> launches() {
+        return backend.launches(plan.address());
+    }
+
+    @Override
     public synchronized void close() {
         if (!closed) {
             closed = true;
