@@ -1,10 +1,11 @@
-// One element of a buffer: F32 or BF16 in memory, f32 in registers.
+// One element of a buffer: F32, BF16 or F16 in memory, f32 in registers.
 #ifndef COMNECK_KERNELS_ELEMENTS_H
 #define COMNECK_KERNELS_ELEMENTS_H
 
 #include "canonical_math.h"
 #include "comneck.h"
 #include "device.h"
+#include "tensor_core.h"
 
 namespace comneck::cuda {
 
@@ -12,16 +13,20 @@ namespace comneck::cuda {
 struct Side {
   const void *data;  // channel 0 of position 0 of image 0
   int64_t stride;    // elements from one position to the next
-  int32_t type;      // COMNECK_F32 or COMNECK_BF16
+  int32_t type;      // COMNECK_F32, COMNECK_BF16 or COMNECK_F16
 };
 
 __device__ inline float load_element(const void *data, int32_t type, int64_t i) {
-  return type == COMNECK_F32 ? static_cast<const float *>(data)[i] : PortableLanes::load_bf16(static_cast<const uint16_t *>(data) + i);
+  if (type == COMNECK_F32) return static_cast<const float *>(data)[i];
+  if (type == COMNECK_F16) return widen<F16>(static_cast<const uint16_t *>(data)[i]);
+  return PortableLanes::load_bf16(static_cast<const uint16_t *>(data) + i);
 }
 
 __device__ inline void store_element(void *data, int32_t type, int64_t i, float value) {
   if (type == COMNECK_F32) {
     static_cast<float *>(data)[i] = value;
+  } else if (type == COMNECK_F16) {
+    static_cast<uint16_t *>(data)[i] = static_cast<uint16_t>(pack_pair<F16>(value, 0.0f));
   } else {
     PortableLanes::store_bf16(static_cast<uint16_t *>(data) + i, value);
   }

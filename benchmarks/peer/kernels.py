@@ -3,7 +3,7 @@
 A server on standard input and output, so that ours and these take turns:
 
     -> a line of JSON when ready: {"torch": ..., "stages": ["attention sdpa", ...]}
-    <- STAGE <tab> f32|bf16 <tab> SIZES <tab> REPEATS         sizes as comneck has them, separated by commas
+    <- STAGE <tab> f32|bf16|f16 <tab> SIZES <tab> REPEATS         sizes as comneck has them, separated by commas
     -> {"us": [...]}                                      microseconds of each repetition; empty where there is no such kernel
 
 Attention starts, as ours does, from the projection's output (B,N,3,H,D) and ends with (B,N,H,D): `sdpa` is what PyTorch chooses for it,
@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+TYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 KERNELS = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION, "efficient": SDPBackend.EFFICIENT_ATTENTION}
 
 
@@ -90,7 +91,7 @@ def main():
             if prepared.get(stage, (None,))[0] != key:
                 prepared.pop(stage, None)
                 make, variant = stages[stage]
-                kind = {"device": options.device, "dtype": torch.float32 if precision == "f32" else torch.bfloat16}
+                kind = {"device": options.device, "dtype": TYPES[precision]}
                 work = make([int(size) for size in sizes.split(",")], kind, variant)
                 for _ in range(3):
                     work()

@@ -39,7 +39,8 @@ const float *floats_at(const Queue &queue, int64_t offset) { return reinterpret_
 Extent extent_of(const comneck_view &view) { return {positions_of(view) * view.images, view.channels}; }
 
 int32_t check_values(comneck_plan &plan, const comneck_view *view, const char *name) {
-  return plan.check(view, name, COMNECK_F32, COMNECK_BF16);
+  const bool f16 = view != nullptr && view->type == COMNECK_F16;
+  return plan.check(view, name, COMNECK_F32, f16 ? COMNECK_F16 : COMNECK_BF16);
 }
 
 int32_t check_same(const comneck_view &a, const comneck_view &b) {
@@ -71,6 +72,11 @@ std::vector<float> as_floats(const void *data, int64_t bytes, int32_t type) {
 // A linear layer: what tensor_gemm computes.
 bool is_pointwise(const comneck_convolution &g) {
   return g.kind == COMNECK_DIRECT && g.kernel_height == 1 && g.kernel_width == 1 && g.stride == 1 && g.padding == 0;
+}
+
+// What tensor cores multiply in a layer of this precision; F32: nothing.
+int32_t tensor_type_of(int32_t precision) {
+  return precision == COMNECK_PRECISION_BF16 ? COMNECK_BF16 : precision == COMNECK_PRECISION_F16 ? COMNECK_F16 : COMNECK_F32;
 }
 
 bool is_float(int32_t type) { return type == COMNECK_F32 || type == COMNECK_BF16 || type == COMNECK_F16; }
@@ -114,10 +120,11 @@ int32_t comneck_layer_create(comneck_context *context, const comneck_convolution
     if (g.input_channels < 1 || g.input_channels > kMost || g.output_channels < 1 || g.output_channels > kMost || g.kernel_height < 1 ||
         g.kernel_width < 1 || g.kernel_height > 64 || g.kernel_width > 64 || g.stride < 1 || g.stride > 4096 || g.padding < 0 ||
         g.padding > 4096 || g.kind < COMNECK_DIRECT || g.kind > COMNECK_TRANSPOSED || (g.kind == COMNECK_CHECKERBOARD && g.stride != 1) ||
+        g.precision < COMNECK_PRECISION_F32 || g.precision > COMNECK_PRECISION_F16 ||
         (g.kind == COMNECK_TRANSPOSED &&
          (g.stride > 16 || g.stride + 2 * g.padding < g.kernel_height || g.stride + 2 * g.padding < g.kernel_width))) {
-      return fail(COMNECK_MISUSE, "a layer of %d to %d channels, %dx%d taps, stride %d, padding %d, kind %d", g.input_channels,
-                  g.output_channels, g.kernel_height, g.kernel_width, g.stride, g.padding, g.kind);
+      return fail(COMNECK_MISUSE, "a layer of %d to %d channels, %dx%d taps, stride %d, padding %d, kind %d, precision %d", g.input_channels,
+                  g.output_channels, g.kernel_height, g.kernel_width, g.stride, g.padding, g.kind, g.precision);
     }
     const int64_t elements = int64_t{g.input_channels} * g.output_channels * g.kernel_height * g.kernel_width;
     if (!is_float(weight_type) || weight_bytes != elements * element_bytes_of(weight_type) ||
@@ -132,10 +139,11 @@ int32_t comneck_layer_create(comneck_context *context, const comneck_convolution
     made->packed = pack_layer(g, weights.data(), bias == nullptr ? nullptr : biases.data());
     ConvLayer &packed = made->packed;
 
-    // Both packings of a BF16 linear layer: tensor cores take one source on the destination's grid, what else there is the canonical kernel.
+    // Both packings of a BF16 or F16 linear layer: tensor cores take one source on the destination's grid, what else there is the canonical kernel.
     std::vector<uint16_t> tensor_weights;
-    if (g.precision == COMNECK_PRECISION_BF16 && is_pointwise(g)) {
-      tensor_weights = pack_gemm_weights(weights.data(), g.output_channels, g.input_channels, COMNECK_BF16);
+    if (g.precision != COMNECK_PRECISION_F32 && is_pointwise(g)) {
+      made->tensor_type = tensor_type_of(g.precision);
+      tensor_weights = pack_gemm_weights(weights.data(), g.output_channels, g.input_channels, made->tensor_type);
     }
 
     // weights | bias | taps | phases | weights for the tensor cores
@@ -298,15 +306,17 @@ int32_t comneck_plan_convolution(comneck_plan *plan, const comneck_layer *layer,
       return fail(COMNECK_MISUSE, "the layer makes %dx%d of %dx%d, the destination is %s", height, width, tall, wide,
                   ViewText(*destination).text);
     }
+    const auto multiplies = [&](const comneck_view &view) { return view.type == COMNECK_F32 || view.type == layer->tensor_type; };
     if (layer->tensor_weights != nullptr && present.size() == 1 && present[0].channels == g.input_channels &&
-        present[0].grid == destination->grid) {
+        present[0].grid == destination->grid && multiplies(present[0]) && multiplies(*destination) &&
+        (residual == nullptr || multiplies(*residual))) {
       GemmCall product{};
       product.weights = layer->tensor_weights;
       product.bias = layer->bias;
       product.rows = positions_of(*destination) * destination->images;
       product.inputs = g.input_channels;
       product.outputs = g.output_channels;
-      product.type = COMNECK_BF16;
+      product.type = layer->tensor_type;
       product.function = function;
       return plan->add(COMNECK_CUDA_TENSOR_GEMM, [product, from = present[0], to = *destination, has_residual = residual != nullptr,
                         added = residual != nullptr ? *residual : comneck_view{}](const Queue &queue) mutable {
@@ -518,7 +528,7 @@ int32_t comneck_plan_resample(comneck_plan *plan, const comneck_view *pixels, in
     COMNECK_CHECK(plan->check(destination, "the destination", COMNECK_U8, COMNECK_U8));
     COMNECK_CHECK(check_resample(*pixels, rows, taps, taps_bytes, *destination));
     const auto most = static_cast<int32_t>(taps_bytes / 4 / (rows != 0 ? destination->height : destination->width) - 2);
-    return plan->add([from = *pixels, to = *destination, rows, most, t = plan->constant(taps, taps_bytes)](const Queue &q) {
+    return plan->add(COMNECK_CUDA_ELEMENTWISE, [from = *pixels, to = *destination, rows, most, t = plan->constant(taps, taps_bytes)](const Queue &q) {
       const ResampleCall call{data_of<uint8_t>(q, from), from.channel_stride, from.height, from.width, data_of<uint8_t>(q, to), to.channel_stride,
                               to.height, to.width, to.images, to.channels, rows != 0, reinterpret_cast<const int32_t *>(q.constants + t), most};
       return resample(call, q.stream);

@@ -88,7 +88,8 @@ struct comneck_layer {
   comneck::cuda::Allocation memory{comneck::cuda::Allocation::Kind::kDevice};
   const float *weights = nullptr;
   const float *bias = nullptr;
-  const uint16_t *tensor_weights = nullptr;  // of a BF16 layer on single positions, for the tensor cores; else null
+  const uint16_t *tensor_weights = nullptr;  // of a BF16 or F16 layer on single positions, for the tensor cores; else null
+  int32_t tensor_type = COMNECK_F32;         // of those
   const comneck::cuda::ConvTap *taps = nullptr;
   const comneck::cuda::ConvPhase *phases = nullptr;
 };

@@ -6,7 +6,8 @@
  *   - comneck_context_create(device, COMNECK_ISA_AUTO, ...): the first argument is the number of the device;
  *   - a plan's memory is the device's: comneck_plan_seal gives NULL, the host writes and reads pinned memory of its ports, which is copied
  *     before and after an execution;
- *   - layers of precision BF16 round inputs and weights to bf16 and then compute in F32;
+ *   - linear layers of precision BF16 run on tensor cores, others of them round inputs and weights to bf16 and then compute in F32;
+ *   - there is a precision F16: linear layers on tensor cores in fp16, others in F32; steps take F16 where they take BF16;
  *   - a sealed plan is captured into a CUDA graph, which an execution launches; where capturing fails the steps are queued one by one;
  *   - COMNECK_OUT_OF_MEMORY is the device's or pinned memory, and COMNECK_LAUNCH_FAILED and COMNECK_DEVICE_LOST can come from any call;
  *   - comneck_plan_encode has room for two bits a symbol; what needs more is encoded once more with room enough, which stays;
@@ -37,6 +38,9 @@ enum {
  * text_bytes. Always COMNECK_OK but for misuse.
  */
 COMNECK_API int32_t comneck_cuda_probe(int32_t device, int32_t *cause, char *text, int64_t text_bytes);
+
+/* A third precision of layers. */
+enum { COMNECK_PRECISION_F16 = 2 };
 
 /* Kinds of kernels. In F32 none of the first two is launched. */
 enum {

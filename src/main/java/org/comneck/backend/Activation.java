@@ -9,7 +9,7 @@ import org.comneck.tensor.ElementType;
  * <p>Element (n, p, c) lies at index {@code (n * positions() + p) * channelStride + channelOffset + c}.
  *
  * @param buffer number of the buffer in its run
- * @param type F32, BF16, I32, I16 or U8
+ * @param type F32, BF16, F16 (where layers have {@link Precision#F16}), I32, I16 or U8
  * @param grid which positions of the height x width grid are present
  * @param images batch size
  * @param height rows of the full grid

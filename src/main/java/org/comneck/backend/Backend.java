@@ -24,6 +24,11 @@ public interface Backend extends AutoCloseable {
      */
     Layer layer(Convolution geometry, Tensor weight, Tensor bias, Precision precision);
 
+    /** Whether it has layers of this precision. */
+    default boolean computes(Precision precision) {
+        return precision != Precision.F16;
+    }
+
     /** Packs coding tables. */
     Tables tables(CodingTables tables);
 

@@ -80,10 +80,10 @@ public final class StepChecks {
                 : (size + 2 * g.padding() - kernel) / g.stride() + 1;
     }
 
-    /** F32 or BF16. */
+    /** F32, BF16 or F16. */
     public static void values(Activation a, String what) {
-        if (a.type() != ElementType.F32 && a.type() != ElementType.BF16) {
-            throw new IllegalArgumentException(what + " must be F32 or BF16: " + a);
+        if (a.type() != ElementType.F32 && a.type() != ElementType.BF16 && a.type() != ElementType.F16) {
+            throw new IllegalArgumentException(what + " must be F32, BF16 or F16: " + a);
         }
     }
 

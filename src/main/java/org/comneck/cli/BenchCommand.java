@@ -146,8 +146,9 @@ final class BenchCommand implements Callable<Integer> {
                 line.put("stage", "check");
                 line.put("payload_bytes", checked.payloadBytes());
                 line.put("symbols", checked.symbols());
-                for (Precision precision : Precision.values()) {
-                    put(line, "token_error_" + name(precision), checked.tokenError()[precision.ordinal()], 8);
+                for (Precision precision : StageBenchmark.PRECISIONS) {
+                    double error = checked.tokenError()[StageBenchmark.PRECISIONS.indexOf(precision)];
+                    put(line, "token_error_" + name(precision), error, 8);
                 }
                 print(line);
             }

@@ -29,7 +29,8 @@ final class EngineFlags {
     @Option(
             names = "--precision",
             paramLabel = "NAME",
-            description = "Arithmetic of transforms, neck and encoder: f32 or bf16; default ${DEFAULT-VALUE}.")
+            description =
+                    "Arithmetic of transforms, neck and encoder: f32, bf16, or, on a GPU, f16; default ${DEFAULT-VALUE}.")
     private Precision precision = EngineOptions.DEFAULT.precision();
 
     NativeEngine open() {

@@ -62,7 +62,7 @@ final class KernelsCommand implements Callable<Integer> {
             paramLabel = "NAMES",
             split = ",",
             defaultValue = "bf16,f32",
-            description = "bf16, f32 or both; default ${DEFAULT-VALUE}.")
+            description = "Some of bf16, f32 and, on a GPU, f16; default ${DEFAULT-VALUE}.")
     private List<Precision> precisions;
 
     @Option(

@@ -25,7 +25,7 @@ public interface Codec extends AutoCloseable {
      *
      * @param backend where it runs
      * @param model stays open until the codec is closed
-     * @param transforms arithmetic of analysis and synthesis; all that symbols depend on is always F32
+     * @param transforms arithmetic of analysis and synthesis, F32 for F16, whose range they may leave; all that symbols depend on is always F32
      * @throws DamagedDataException when the model has no codec
      */
     static Codec load(Backend backend, ModelFile model, Precision transforms) {
@@ -33,7 +33,7 @@ public interface Codec extends AutoCloseable {
             throw new DamagedDataException(model.file() + ": the model has no codec");
         }
         return switch (model.manifest().codec().type()) {
-            case "elic" -> new ElicCodec(backend, model, transforms);
+            case "elic" -> new ElicCodec(backend, model, transforms == Precision.F16 ? Precision.F32 : transforms);
             default ->
                 throw new DamagedDataException(model.file() + ": unknown codec '"
                         + model.manifest().codec().type() + "'");

@@ -9,7 +9,8 @@ import org.comneck.backend.Precision;
  *
  * @param backend {@code auto}, {@code reference}, {@code cpu} or {@code cuda}
  * @param threads that work on a run, 1 to 256; 0 is one a processor
- * @param precision of analysis, synthesis, neck and encoder; whatever a decoded symbol depends on is always f32
+ * @param precision of analysis, synthesis, neck and encoder; whatever a decoded symbol depends on is always f32. F16, of neck and encoder,
+ *     is the cuda backend's alone
  */
 public record EngineOptions(String backend, int threads, Precision precision) {
     /** Names of backends. */

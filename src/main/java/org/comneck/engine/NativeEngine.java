@@ -149,10 +149,12 @@ public final class NativeEngine implements AutoCloseable {
         codec = null;
         neck = null;
         encoder = null;
+        // Only where a device with f16 failed does a backend without it come here.
+        Precision here = on.computes(precision) ? precision : Precision.F32;
         try {
-            codec = manifest.codec() == null ? null : Codec.load(on, model, precision);
-            neck = manifest.neck() == null ? null : Neck.load(on, model, precision);
-            encoder = manifest.encoder() == null ? null : VisionEncoder.load(on, model, precision);
+            codec = manifest.codec() == null ? null : Codec.load(on, model, here);
+            neck = manifest.neck() == null ? null : Neck.load(on, model, here);
+            encoder = manifest.encoder() == null ? null : VisionEncoder.load(on, model, here);
         } catch (RuntimeException e) {
             networks().close();
             throw e;
@@ -205,16 +207,22 @@ public final class NativeEngine implements AutoCloseable {
     /**
      * The backend that options name, for callers who record runs of their own. The caller closes it.
      *
-     * @throws UsageException when this machine or build lacks it
+     * @throws UsageException when this machine or build lacks it, or it lacks the precision
      */
     public static Backend backend(EngineOptions options) {
         int threads = threads(options);
-        return switch (options.backend()) {
+        Backend backend = switch (options.backend()) {
             case "cpu" -> cpu(threads);
             case "reference" -> new ReferenceBackend(threads);
             case "cuda" -> cuda();
             default -> auto(threads);
         };
+        if (!backend.computes(options.precision())) {
+            backend.close();
+            throw new UsageException(
+                    "precision f16 is the cuda backend's alone, and this is " + backend.name() + "; use f32 or bf16");
+        }
+        return backend;
     }
 
     private static int threads(EngineOptions options) {

@@ -6,6 +6,7 @@ import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Random;
 import java.util.stream.Collectors;
@@ -168,6 +169,9 @@ public final class KernelBenchmark {
      * @throws InternalException where the result is wrong
      */
     public Result run(Kernel kernel, int[] shape, Precision precision) {
+        if (!backend.computes(precision)) {
+            throw new UsageException("the " + backend.name() + " backend has no f16");
+        }
         kernel.check(shape);
         return switch (kernel) {
             case ATTENTION -> attention(shape, precision);
@@ -183,8 +187,8 @@ public final class KernelBenchmark {
         int depth = shape[3];
         int width = heads * depth;
         RunBuilder builder = backend.newRun();
-        Activation qkv = builder.input(type(precision), batch, 1, tokens, 3 * width);
-        Activation to = builder.buffer(type(precision), Grid.FULL, batch, 1, tokens, width);
+        Activation qkv = builder.input(precision.operands(), batch, 1, tokens, 3 * width);
+        Activation to = builder.buffer(precision.operands(), Grid.FULL, batch, 1, tokens, width);
         double products = (double) batch * heads * tokens * tokens * depth;
         double elements = (double) batch * tokens * width;
         return measure(
@@ -197,7 +201,7 @@ public final class KernelBenchmark {
                 () -> builder.attention(qkv, heads, to),
                 (values, row, expected) -> attentionRow(values, row, heads, tokens, depth, expected),
                 2 * products,
-                4 * elements * type(precision).bytes());
+                4 * elements * precision.operands().bytes());
     }
 
     private Result linear(int[] shape, Precision precision) {
@@ -219,8 +223,8 @@ public final class KernelBenchmark {
                 Tensor.of(bias, outputs),
                 precision)) {
             RunBuilder builder = backend.newRun();
-            Activation x = builder.input(type(precision), 1, 1, rows, inputs);
-            Activation to = builder.buffer(type(precision), Grid.FULL, 1, 1, rows, outputs);
+            Activation x = builder.input(precision.operands(), 1, 1, rows, inputs);
+            Activation to = builder.buffer(precision.operands(), Grid.FULL, 1, 1, rows, outputs);
             return measure(
                     Kernel.LINEAR,
                     shape,
@@ -240,7 +244,7 @@ public final class KernelBenchmark {
                     },
                     (double) rows * inputs * outputs,
                     ((double) rows * inputs + (double) rows * outputs + (double) inputs * outputs)
-                            * type(precision).bytes());
+                            * precision.operands().bytes());
         }
     }
 
@@ -257,8 +261,8 @@ public final class KernelBenchmark {
         Tensor weights = Tensor.of(weight, channels);
         Tensor biases = Tensor.of(bias, channels);
         RunBuilder builder = backend.newRun();
-        Activation x = builder.input(type(precision), 1, 1, rows, channels);
-        Activation to = builder.buffer(type(precision), Grid.FULL, 1, 1, rows, channels);
+        Activation x = builder.input(precision.operands(), 1, 1, rows, channels);
+        Activation to = builder.buffer(precision.operands(), Grid.FULL, 1, 1, rows, channels);
         return measure(
                 Kernel.LAYER_NORM,
                 shape,
@@ -283,15 +287,17 @@ public final class KernelBenchmark {
                     }
                 },
                 2.0 * rows * channels,
-                2.0 * rows * channels * type(precision).bytes());
+                2.0 * rows * channels * precision.operands().bytes());
     }
 
     /** Numbers of a port. */
     private record Values(MemorySegment memory, ElementType type) {
         float at(long i) {
-            return type == ElementType.BF16
-                    ? Bfloat16.toFloat(memory.getAtIndex(ValueLayout.JAVA_SHORT, i))
-                    : memory.getAtIndex(ValueLayout.JAVA_FLOAT, i);
+            return switch (type) {
+                case BF16 -> Bfloat16.toFloat(memory.getAtIndex(ValueLayout.JAVA_SHORT, i));
+                case F16 -> Float.float16ToFloat(memory.getAtIndex(ValueLayout.JAVA_SHORT, i));
+                default -> memory.getAtIndex(ValueLayout.JAVA_FLOAT, i);
+            };
         }
 
         void fill() {
@@ -299,10 +305,10 @@ public final class KernelBenchmark {
             long count = memory.byteSize() / type.bytes();
             for (long i = 0; i < count; i++) {
                 float value = random.nextFloat() * 4 - 2;
-                if (type == ElementType.BF16) {
-                    memory.setAtIndex(ValueLayout.JAVA_SHORT, i, Bfloat16.toBits(value));
-                } else {
-                    memory.setAtIndex(ValueLayout.JAVA_FLOAT, i, value);
+                switch (type) {
+                    case BF16 -> memory.setAtIndex(ValueLayout.JAVA_SHORT, i, Bfloat16.toBits(value));
+                    case F16 -> memory.setAtIndex(ValueLayout.JAVA_SHORT, i, Float.floatToFloat16(value));
+                    default -> memory.setAtIndex(ValueLayout.JAVA_FLOAT, i, value);
                 }
             }
         }
@@ -333,7 +339,7 @@ public final class KernelBenchmark {
         builder.output(to);
         String request = String.join(
                 "\t",
-                precision == Precision.F32 ? "f32" : "bf16",
+                precision.name().toLowerCase(Locale.ROOT),
                 Arrays.stream(shape).mapToObj(Integer::toString).collect(Collectors.joining(",")),
                 "" + timed);
         double[] ours = new double[repeats];
@@ -398,8 +404,13 @@ public final class KernelBenchmark {
             }
         }
         double error = worst / most;
-        // Of the largest element: rounding to bf16 of result and weights, or sums of f32.
-        if (!(error <= (precision == Precision.F32 ? 1e-4 : 2e-2))) {
+        // Of the largest element: rounding of result and weights to 16 bits, or sums of f32.
+        double allowed = switch (precision) {
+            case F32 -> 1e-4;
+            case BF16 -> 2e-2;
+            case F16 -> 3e-3;
+        };
+        if (!(error <= allowed)) {
             throw new InternalException(kernel.label() + " is wrong: it differs from f64 by " + error);
         }
         return error;
@@ -436,11 +447,11 @@ public final class KernelBenchmark {
         }
     }
 
-    private static ElementType type(Precision precision) {
-        return precision == Precision.F32 ? ElementType.F32 : ElementType.BF16;
-    }
-
     private static float round(Precision precision, float value) {
-        return precision == Precision.F32 ? value : Bfloat16.round(value);
+        return switch (precision) {
+            case F32 -> value;
+            case BF16 -> Bfloat16.round(value);
+            case F16 -> Float.float16ToFloat(Float.floatToFloat16(value));
+        };
     }
 }

@@ -68,12 +68,15 @@ public final class StageBenchmark {
      *
      * @param payloadBytes bytes that the test picture takes
      * @param symbols its symbols
-     * @param tokenError largest relative L2 distance of our tokens from the peer's, by precision; NaN without a peer
+     * @param tokenError largest relative L2 distance of our tokens from the peer's, in the order of {@link #PRECISIONS}; NaN without a peer
      */
     public record Checked(int payloadBytes, long symbols, double[] tokenError) {}
 
     /** Names of the stages. */
     public static final List<String> STAGES = List.of("encode", "entropy", "neck", "blocks", "tokens", "synthesis");
+
+    /** What is measured, one after the other. */
+    public static final List<Precision> PRECISIONS = List.of(Precision.F32, Precision.BF16);
 
     private static final int WARM_UP = 1;
     private static final int MOST_PICTURES = 1024;
@@ -126,12 +129,12 @@ public final class StageBenchmark {
         this.results = results;
     }
 
-    /** Measures all stages in both precisions. */
+    /** Measures all stages in both of {@link #PRECISIONS}. */
     public Checked run() {
-        double[] errors = new double[Precision.values().length];
+        double[] errors = new double[PRECISIONS.size()];
         RansEncoder.Encoded coded = null;
         long symbols = 0;
-        for (Precision precision : Precision.values()) {
+        for (Precision precision : PRECISIONS) {
             try (Codec codec = Codec.load(backend, model, precision);
                     Neck neck = Neck.load(backend, model, precision);
                     VisionEncoder encoder = VisionEncoder.load(backend, model, precision)) {
@@ -146,7 +149,7 @@ public final class StageBenchmark {
                         symbols = encoding.symbols();
                     }
                 }
-                errors[precision.ordinal()] = decoding(precision, codec, neck, encoder, coded);
+                errors[PRECISIONS.indexOf(precision)] = decoding(precision, codec, neck, encoder, coded);
             }
         }
         return new Checked(coded.payload().length, symbols, errors);

@@ -19,7 +19,7 @@ import org.comneck.tensor.ElementType;
  *   x = x + fc2(activation(fc1(norm2(x))))
  * </pre>
  *
- * In bf16 the values that only a bf16 layer reads are stored as bf16; the running sum x, and what attention reads, stay f32.
+ * In bf16 and f16 the values that only a layer or attention reads are stored so; the running sum x stays f32.
  *
  * @param names names of its tensors
  * @param width D
@@ -69,7 +69,7 @@ public record TransformerBlock(Names names, int width, int heads, Function activ
      */
     public Activation record(RunBuilder run, ModelLayers layers, Precision precision, Activation x) {
         ModelFile model = layers.model();
-        ElementType inner = precision == Precision.BF16 ? ElementType.BF16 : ElementType.F32;
+        ElementType inner = precision.operands();
         Layer qkv = layers.layer(
                 names.qkvWeight,
                 model.tensor(names.qkvWeight, 3L * width, width),

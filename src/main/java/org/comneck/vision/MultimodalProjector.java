@@ -58,9 +58,8 @@ public final class MultimodalProjector implements AutoCloseable {
         boolean two = layers.model().has(SECOND + ".weight");
         Layer first = layers.layer(FIRST, false, out -> Convolution.linear(tokens.channels(), out), precision);
         int hidden = first.geometry().outputChannels();
-        boolean narrow = two && precision == Precision.BF16;
         Activation x = run.buffer(
-                narrow ? ElementType.BF16 : ElementType.F32,
+                two ? precision.operands() : ElementType.F32,
                 Grid.FULL,
                 tokens.images(),
                 tokens.height(),

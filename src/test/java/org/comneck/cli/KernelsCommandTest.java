@@ -39,10 +39,21 @@ class KernelsCommandTest {
     }
 
     private static void check(String kernel, String shape) throws IOException {
-        CommandLineRun run = run("--filter", kernel, "--shape", shape, "--repeats", "3", "--backend", "cuda", "--json");
+        CommandLineRun run = run(
+                "--filter",
+                kernel,
+                "--shape",
+                shape,
+                "--repeats",
+                "3",
+                "--precision",
+                "bf16,f32,f16",
+                "--backend",
+                "cuda",
+                "--json");
         List<JsonNode> lines = lines(run);
         assertEquals(
-                List.of("bf16", "f32"),
+                List.of("bf16", "f32", "f16"),
                 lines.stream().map(line -> line.path("precision").asText()).toList());
         for (JsonNode line : lines) {
             assertEquals(kernel, line.path("kernel").asText());

@@ -22,6 +22,7 @@ import org.comneck.backend.cuda.EmulatedCuda;
 import org.comneck.backend.cuda.InjectedFault;
 import org.comneck.backend.cuda.InjectedFault.Call;
 import org.comneck.bitstream.Container;
+import org.comneck.model.ModelFile;
 import org.comneck.model.SeededModel;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.Test;
@@ -137,6 +138,32 @@ class DeviceFallbackTest {
                 tokens.execute();
                 assertArrayEquals(expected, tokens.tokens(0).toArray(ValueLayout.JAVA_BYTE));
             }
+        }
+    }
+
+    /** fp16 is a device's: the same latents, tokens close to f32's, and f32 where the processor takes over. */
+    @Test
+    void f16BecomesF32() {
+        float[] expected;
+        try (NativeEngine engine = engine(CpuBackend.open(1), null)) {
+            expected = engine.tokens(bitstream).toFloats();
+        }
+        ModelFile model = SeededModel.named(SeededModel.TINY).inMemory();
+        try (NativeEngine engine = new NativeEngine(model, Precision.F16, EmulatedCuda.open(), PROCESSOR)) {
+            assertArrayEquals(latents, latents(engine));
+            float[] tokens = engine.tokens(bitstream).toFloats();
+            double difference = 0;
+            double size = 0;
+            for (int i = 0; i < expected.length; i++) {
+                difference += Math.pow(tokens[i] - expected[i], 2);
+                size += Math.pow(expected[i], 2);
+            }
+            assertTrue(difference > 0, "that would be f32");
+            assertEquals(0, Math.sqrt(difference / size), 3e-3);
+            try (InjectedFault fault = new InjectedFault(Call.SYNCHRONIZE, 0, InjectedFault.UNAVAILABLE, true)) {
+                assertArrayEquals(expected, engine.tokens(bitstream).toFloats());
+            }
+            assertTrue(engine.backend().startsWith("cpu: "), engine.backend());
         }
     }
 

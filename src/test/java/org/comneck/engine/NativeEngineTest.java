@@ -20,6 +20,7 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import org.comneck.DamagedDataException;
 import org.comneck.UsageException;
+import org.comneck.backend.Precision;
 import org.comneck.bitstream.CodedImage;
 import org.comneck.bitstream.Container;
 import org.comneck.bitstream.Limits;
@@ -204,6 +205,11 @@ class NativeEngineTest {
         }
         assertThrows(UsageException.class, () -> engine.tokens(bitstream, TokenOptions.DEFAULT.withEntry(depth + 1)));
         assertThrows(UsageException.class, () -> EngineOptions.DEFAULT.withBackend("gpu"));
+        for (String backend : List.of("cpu", "reference")) {
+            EngineOptions f16 = EngineOptions.DEFAULT.withBackend(backend).withPrecision(Precision.F16);
+            UsageException without = assertThrows(UsageException.class, () -> NativeEngine.openDefault(f16));
+            assertTrue(without.getMessage().contains("f16"), without.getMessage());
+        }
         byte[] other = bitstream.clone();
         Container stranger = Container.read(other, Limits.DEFAULT);
         byte[] identity = stranger.identity();

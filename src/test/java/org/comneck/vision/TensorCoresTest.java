@@ -6,6 +6,8 @@ import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.util.Arrays;
 import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Random;
 import org.comneck.backend.Activation;
@@ -23,21 +25,30 @@ import org.comneck.parity.ParityTable;
 import org.comneck.parity.TestBackends;
 import org.comneck.tensor.ElementType;
 import org.junit.jupiter.api.Test;
+import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.EnumSource;
 
-/** bf16 on the cuda backend, whose linear layers and attention run on tensor cores; here on the emulation. */
+/** bf16 and fp16 on the cuda backend, whose linear layers and attention run on tensor cores; here on the emulation. */
 class TensorCoresTest {
-    private static final double LIMIT = 2e-2;
+    private static double limit(Precision precision) {
+        return precision == Precision.BF16 ? 2e-2 : 3e-3;
+    }
+
+    private static String name(Precision precision) {
+        return "cuda emulated " + precision.name().toLowerCase(Locale.ROOT);
+    }
 
     /** The published neck at full size, from y_hat, against values computed in float64 (../shared/reference/README.md). */
-    @Test
-    void neckAgainstFloat64() {
+    @ParameterizedTest
+    @EnumSource(names = {"BF16", "F16"})
+    void neckAgainstFloat64(Precision precision) {
         SeededModel full = SeededModel.named(SeededModel.FULL);
         Map<String, TensorSource> tensors = new LinkedHashMap<>(full.tensors());
         tensors.keySet().removeIf(name -> name.startsWith("visual."));
         try (Fixture fixture = Fixture.open("square-256.safetensors");
                 ModelFile model = ModelFile.inMemory(full.manifest(), tensors);
                 Backend backend = EmulatedCuda.open();
-                Neck neck = Neck.load(backend, model, Precision.BF16)) {
+                Neck neck = Neck.load(backend, model, precision)) {
             RunBuilder builder = backend.newRun();
             Activation yHat = builder.input(ElementType.F32, 1, fixture.height("y"), fixture.width("y"), 320);
             Activation embeddings = neck.record(builder, yHat);
@@ -45,16 +56,17 @@ class TensorCoresTest {
             try (Run run = builder.build()) {
                 Fixture.fill(run, yHat, fixture.floats("y_hat"));
                 run.execute();
-                ParityTable table = new ParityTable("cuda emulated bf16");
-                table.compare("neck", fixture.floats("neck"), Fixture.read(run, embeddings), LIMIT);
+                ParityTable table = new ParityTable(name(precision));
+                table.compare("neck", fixture.floats("neck"), Fixture.read(run, embeddings), limit(precision));
                 table.finish();
             }
         }
     }
 
     /** Two blocks of the embedded encoder: close to the processor's f32, and the same bits for an image in every batch. */
-    @Test
-    void blocksDoNotDependOnTheBatch() {
+    @ParameterizedTest
+    @EnumSource(names = {"BF16", "F16"})
+    void blocksDoNotDependOnTheBatch(Precision precision) {
         assumeTrue(ModelFile.hasEmbedded(), "this build embeds no model");
         int tokens = 37;
         int width = 192;
@@ -67,22 +79,22 @@ class TensorCoresTest {
                 Backend cuda = EmulatedCuda.open();
                 Backend processor = TestBackends.fastest()) {
             float[] expected = blocks(processor, model, Precision.F32, values, 3, tokens, width);
-            float[] actual = blocks(cuda, model, Precision.BF16, values, 3, tokens, width);
-            ParityTable table = new ParityTable("cuda emulated bf16 blocks");
-            table.compare("two blocks", expected, actual, LIMIT);
+            float[] actual = blocks(cuda, model, precision, values, 3, tokens, width);
+            ParityTable table = new ParityTable(name(precision) + " blocks");
+            table.compare("two blocks", expected, actual, limit(precision));
             table.finish();
             int each = tokens * width;
             for (int i = 0; i < 3; i++) {
                 float[] image = Arrays.copyOfRange(values, i * each, (i + 1) * each);
                 assertArrayEquals(
                         Arrays.copyOfRange(actual, i * each, (i + 1) * each),
-                        blocks(cuda, model, Precision.BF16, image, 1, tokens, width),
+                        blocks(cuda, model, precision, image, 1, tokens, width),
                         "image " + i);
             }
         }
     }
 
-    /** Every product and attention of bf16 is on tensor cores, of f32 none is: read from what the runs launch. */
+    /** Every product and attention of bf16 and f16 is on tensor cores, of f32 none is: read from what the runs launch. */
     @Test
     void launches() {
         assumeTrue(ModelFile.hasEmbedded(), "this build embeds no model");
@@ -93,7 +105,9 @@ class TensorCoresTest {
             int blocks = neckBlocks(model) + 2; // four products and an attention each
             int products = 1 + 4 * blocks + 1; // the neck's first layer, the projection
             int norms = 1 + 2 * blocks + 1; // ln_pre, ln_post
-            assertEquals(kinds(products, blocks, 0, 0, norms), launches(cuda, model, Precision.BF16), "bf16");
+            for (Precision fast : List.of(Precision.BF16, Precision.F16)) {
+                assertEquals(kinds(products, blocks, 0, 0, norms), launches(cuda, model, fast), () -> "" + fast);
+            }
             assertEquals(kinds(0, 0, products, blocks, norms), launches(cuda, model, Precision.F32), "f32");
         }
     }

@@ -14,6 +14,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 import org.comneck.InternalException;
+import org.comneck.backend.Precision;
 import org.comneck.backend.library.ComneckLibrary;
 import org.comneck.backend.library.LibraryBackend;
 
@@ -97,6 +98,11 @@ public final class CudaBackend extends LibraryBackend {
     private CudaBackend(ComneckLibrary library, int device) {
         super("cuda", library, device, 0);
         this.library = library;
+    }
+
+    @Override
+    public boolean computes(Precision precision) {
+        return true;
     }
 
     @Override
