@@ -2,11 +2,11 @@
 #
 #   kernels/<operation>/*.cu          part of both
 #   kernels/runtime/plan_test.cpp     whole plans, both libraries in one program
-#   kernels/<operation>/*_test.cu     one CTest each on the emulation; one program each for a device with COMNECK_DEVICE_TESTS
+#   kernels/<operation>/*_test.cu     one CTest each on the emulation, and with COMNECK_DEVICE_TESTS one each on a device
 #   kernels/emulation/emulation.cpp   the emulation
 #   kernels/runtime/*.cu              the C functions over the kernels: libcomneck_cuda, and libcomneck_cuda_emulated for the tests
 
-option(COMNECK_DEVICE_TESTS "Build the kernels' tests for a device too (they need one to run)" OFF)
+option(COMNECK_DEVICE_TESTS "Build the kernels' tests for a device, too; where there is no GPU CTest skips them" ON)
 set(COMNECK_CUDA_ARCHITECTURES "80;86;89;90a;100;120" CACHE STRING "What nvcc compiles for; one while developing")
 
 file(GLOB comneck_kernel_tests CONFIGURE_DEPENDS kernels/*/*_test.cu)
@@ -115,25 +115,43 @@ macro(comneck_find_nvcc)
   endif()
 endmacro()
 
-# The library for devices. It needs the driver only: CUDA's runtime is inside.
+# What runs on a device, compiled once for the library and the tests.
 function(comneck_add_cuda_library)
-  add_library(comneck_cuda SHARED ${comneck_kernels} ${comneck_runtime} ${comneck_shared_sources})
-  comneck_device_options(comneck_cuda)
-  comneck_host_options(comneck_cuda)
+  add_library(comneck_cuda_kernels OBJECT ${comneck_kernels})
+  comneck_device_options(comneck_cuda_kernels)
+  add_library(comneck_cuda_runtime OBJECT ${comneck_runtime} ${comneck_shared_sources})
+  comneck_device_options(comneck_cuda_runtime)
+  comneck_host_options(comneck_cuda_runtime)
+  # The library for devices. It needs the driver only: CUDA's runtime is inside.
+  add_library(comneck_cuda SHARED $<TARGET_OBJECTS:comneck_cuda_kernels> $<TARGET_OBJECTS:comneck_cuda_runtime>)
+  set_target_properties(comneck_cuda PROPERTIES LINKER_LANGUAGE CUDA CUDA_RUNTIME_LIBRARY Static)
   comneck_link_library(comneck_cuda)
 endfunction()
 
+# A program of the tests for a device.
+function(comneck_add_device_program name)
+  add_executable(${name} ${ARGN} $<TARGET_OBJECTS:comneck_cuda_kernels>)
+  comneck_device_options(${name})
+  comneck_host_options(${name})
+  target_include_directories(${name} PRIVATE src/test/cpp)
+endfunction()
+
+# Every test also for a device: a CTest that runs where there is a GPU and is counted as skipped elsewhere.
+function(comneck_add_device_test name)
+  add_test(NAME ${name} COMMAND on_device ${ARGN})
+  set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77)
+endfunction()
+
 function(comneck_add_device_tests)
-  add_executable(device_gpu_bench ${comneck_gpu_bench} ${comneck_kernels} ${comneck_runtime} ${comneck_shared_sources}
-    src/main/cpp/entropy/rans_encoder.cpp)
-  comneck_device_options(device_gpu_bench)
-  comneck_host_options(device_gpu_bench)
-  target_include_directories(device_gpu_bench PRIVATE src/test/cpp)
-  foreach(test ${comneck_kernel_tests})
+  comneck_add_device_program(on_device kernels/runtime/on_device.cpp $<TARGET_OBJECTS:comneck_cuda_runtime>)
+  comneck_add_device_program(device_gpu_bench ${comneck_gpu_bench} $<TARGET_OBJECTS:comneck_cuda_runtime> src/main/cpp/entropy/rans_encoder.cpp)
+  set(tests ${comneck_kernel_tests})
+  list(FILTER tests EXCLUDE REGEX "/emulation_test\\.cu$")  # it says nothing about a device
+  foreach(test ${tests})
     get_filename_component(name ${test} NAME_WE)
-    add_executable(device_${name} ${test} ${comneck_kernels})
-    comneck_device_options(device_${name})
+    comneck_add_device_program(device_${name} ${test})
     target_link_libraries(device_${name} PRIVATE comneck_objects Threads::Threads)
-    target_include_directories(device_${name} PRIVATE src/test/cpp)
+    comneck_add_device_test(device_${name} $<TARGET_FILE:device_${name}>)
   endforeach()
+  comneck_add_device_test(device_plan_test $<TARGET_FILE:kernel_plan_test> $<TARGET_FILE:comneck> $<TARGET_FILE:comneck_cuda>)
 endfunction()

@@ -7,11 +7,12 @@
 #   benchmarks/gpu/run.sh racecheck
 #   benchmarks/gpu/run.sh java              the backend's Java tests on the device, whole Kodak photos in batches of 1, 3 and 16
 #   benchmarks/gpu/run.sh bench             the benchmark, and PyTorch beside it where a Python with torch is found
+#   benchmarks/gpu/run.sh stages            `comneck bench` on ELIC with ViT-L/14 in batches of 1, 16 and 64, and `comneck bench kernels`
 #   benchmarks/gpu/run.sh                   all of them
 #   benchmarks/gpu/run.sh --emulated [part] the same without a GPU, on the emulation, at tiny sizes: shows that this script and its programs
 #                                           work. Its lines say "emulated":true and go to target/gpu-emulated.jsonl, never to results/
 #   benchmarks/gpu/run.sh pack              on a machine with a JDK: target/gpu-java.tar.xz (a Java runtime of its own, classes and tests),
-#                                           which part `java` takes where it finds no JDK
+#                                           which the parts `java` and `stages` take
 #
 # One JSON line for each step that ran, in benchmarks/results/gpu.jsonl; a step that did not run has no line. Needs a C++ compiler, nvcc
 # (looked for in /usr/local/cuda, too) and CMake 3.25; Ninja where there is one, else make.
@@ -21,7 +22,7 @@ set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 emulated=false
 [ "${1:-}" != --emulated ] || { emulated=true; shift; }
-parts=${1:-build tests memcheck racecheck java bench}
+parts=${*:-build tests memcheck racecheck java bench stages}
 shared=${COMNECK_SHARED:-$root/../shared}
 most=590 # seconds of one command
 commit=${COMNECK_COMMIT:-$(git -C "$root" rev-parse --short HEAD 2> /dev/null || echo unknown)}
@@ -30,6 +31,13 @@ if command -v ninja > /dev/null; then generator=Ninja; else generator="Unix Make
 
 say() { echo "run.sh: $*" >&2; }
 
+for part in $parts; do
+  case $part in
+    build | tests | memcheck | racecheck | java | bench | stages | pack) ;;
+    *) say "no part '$part'; there are build, tests, memcheck, racecheck, java, bench, stages and pack"; exit 2 ;;
+  esac
+done
+
 if $emulated; then
   build=${COMNECK_GPU_BUILD:-$root/target/gpu-emulated}
   out=$root/target/gpu-emulated.jsonl
@@ -37,9 +45,10 @@ if $emulated; then
 elif [ "$parts" != pack ]; then
   build=${COMNECK_GPU_BUILD:-$root/target/gpu}
   out=$root/benchmarks/results/gpu.jsonl
-  command -v nvcc > /dev/null || { say "no nvcc here; nothing was run"; exit 3; }
-  command -v nvidia-smi > /dev/null || { say "no nvidia-smi here, so no driver; nothing was run"; exit 3; }
-  device=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader -i 0) || { say "no GPU answers; nothing was run"; exit 3; }
+  without="run.sh --emulated shows that these programs work; ./mvnw verify compiles them all where nvcc is"
+  command -v nvcc > /dev/null || { say "no nvcc here; nothing was run ($without)"; exit 3; }
+  command -v nvidia-smi > /dev/null || { say "no nvidia-smi here, so no driver and no GPU; nothing was run ($without)"; exit 3; }
+  device=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader -i 0) || { say "no GPU answers; nothing was run ($without)"; exit 3; }
   architecture=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader -i 0 | tr -d .)
   [ "$architecture" != 90 ] || architecture=90a
   prefix=device library=libcomneck_cuda.so bench=device_gpu_bench
@@ -61,7 +70,8 @@ step() {
   shift
   start=$(date +%s)
   status=0
-  timeout "$most" "$@" || status=$?
+  # timeout starts programs only; java_run calls it itself.
+  if [ "$1" = java_run ]; then "$@" || status=$?; else timeout "$most" "$@" || status=$?; fi
   record "$(printf '"step":"%s","exit":%s,"seconds":%s' "$name" "$status" "$(($(date +%s) - start))")"
   [ "$status" = 0 ] || failed=1
 }
@@ -99,40 +109,86 @@ part_build() {
   [ "$failed" = 0 ] || exit 1
 }
 
-# The classes that part java needs, and a Java runtime for machines without one.
+# The classes that the parts java and stages need, and a Java runtime for machines without one. As small as can be, for it may have to travel:
+# without the server, without what lies in the sources anyway (the model) and without what part build makes.
 part_pack() {
   java_home=$("$root/mvnw" --print-java-home)
   pack=$root/target/gpu-java
   rm -rf "$pack" "$pack.tar.xz"
-  mkdir -p "$pack"
+  mkdir -p "$pack/jars"
   (cd "$root" && ./mvnw -q -B dependency:build-classpath -DincludeScope=test -Dmdep.outputFile="$pack/classpath")
-  "$java_home/bin/jlink" --add-modules java.se,jdk.unsupported --strip-debug --no-header-files --no-man-pages --compress zip-0 --output "$pack/java"
-  mkdir "$pack/jars"
-  tr ':' '\n' < "$pack/classpath" | grep -E '/(junit|opentest4j|apiguardian|imageio|common|jackson)[^/]*\.jar$' | while read -r jar; do cp "$jar" "$pack/jars"; done
+  "$java_home/bin/jlink" --add-modules java.base,java.desktop,java.management,java.naming,java.net.http,jdk.unsupported --strip-debug \
+    --no-header-files --no-man-pages --compress zip-0 --output "$pack/java"
+  tr ':' '\n' < "$pack/classpath" |
+    grep -E '/(junit-jupiter|junit-platform-commons|opentest4j|apiguardian|imageio|common|jackson|picocli|slf4j-api|progressbar|jline)[^/]*\.jar$' |
+    while read -r jar; do cp "$jar" "$pack/jars"; done
   rm "$pack/classpath"
   cp -r "$root/target/classes" "$root/target/test-classes" "$pack"
+  rm -rf "$pack/classes/$embedded" "$pack/classes/$natives" "$pack/test-classes/$natives"
   tar -C "$pack" -cJf "$pack.tar.xz" .
   rm -rf "$pack"
   say "wrote $pack.tar.xz"
 }
 
-part_java() {
-  if $emulated; then
-    say "the Java tests run on the emulation in ./mvnw verify; part java takes a GPU. Skipped"
-    return
-  fi
-  if [ -f "$root/target/gpu-java.tar.xz" ]; then
-    run=$root/target/gpu-java
-    rm -rf "$run"
+embedded=org/comneck/model/comneck-tiny.safetensors
+natives=org/comneck/backend/cuda/linux-x86_64
+
+# java_run ARGUMENTS...: on the packed runtime; the library that was built here is the backend cuda.
+java_run() {
+  run=$root/target/gpu-java
+  if [ ! -d "$run" ]; then
     mkdir -p "$run"
     tar -C "$run" -xJf "$root/target/gpu-java.tar.xz"
-    mkdir -p "$run/classes/org/comneck/backend/cuda/linux-x86_64"
-    cp "$build/$library" "$run/classes/org/comneck/backend/cuda/linux-x86_64/"
-    step "java" "$run/java/bin/java" --enable-native-access=ALL-UNNAMED -Djava.awt.headless=true -Dcomneck.device=true \
-      -Dcomneck.shared="$shared" -cp "$run/classes:$run/test-classes:$run/jars/*" org.comneck.codec.AcrossBackendsTest
-  else
-    say "no target/gpu-java.tar.xz (run.sh pack makes it where there is a JDK); the Java tests did not run"
+    cp "$root/src/main/resources/$embedded" "$run/classes/$embedded"
   fi
+  mkdir -p "$run/classes/$natives" "$run/test-classes/$natives"
+  if $emulated; then cp "$build/$library" "$run/test-classes/$natives/"; else cp "$build/$library" "$run/classes/$natives/"; fi
+  set -- -cp "$run/classes:$run/test-classes:$run/jars/*" "$@"
+  ! $emulated || set -- "-Dcomneck.cuda.library=$build/$library" "$@"
+  timeout "$most" "$run/java/bin/java" --enable-native-access=ALL-UNNAMED -Djava.awt.headless=true -Dcomneck.shared="$shared" "$@"
+}
+
+packed() {
+  [ -x "$build/$bench" ] || { say "nothing is built in $build: first part build"; exit 1; }
+  [ -f "$root/target/gpu-java.tar.xz" ] && return
+  say "no target/gpu-java.tar.xz (run.sh pack makes it where there is a JDK); part $1 did not run"
+  return 1
+}
+
+part_java() {
+  packed java || return 0
+  if $emulated; then on_device=false; else on_device=true; fi
+  step java java_run -Dcomneck.device=$on_device org.comneck.codec.AcrossBackendsTest
+}
+
+# What users see: `comneck bench` and `comneck bench kernels`, whose lines say on which device they ran.
+part_stages() {
+  packed stages || return 0
+  python=${PYTHON:-python3}
+  stages="--backend cuda --commit $commit --output $out"
+  kernels="$stages --json"
+  if $emulated; then
+    model=tiny
+    stages="$stages --size 64 --repeats 1" batches="1 3"
+    kernels="$kernels --repeats 1 --shape 1,2,17,64"
+  else
+    model=full
+    stages="$stages --repeats 200" batches="1 16 64"
+    kernels="$kernels --repeats 200"
+    if "$python" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2> /dev/null; then
+      peer=$root/benchmarks/peer
+    else
+      say "no Python with torch and CUDA; the peers did not run"
+    fi
+  fi
+  step "import" java_run org.comneck.cli.Main import --seeded $model -o "$build/$model.safetensors"
+  for batch in $batches; do
+    # shellcheck disable=SC2086
+    step "stages, batch $batch" java_run org.comneck.cli.Main bench --model "$build/$model.safetensors" --batch "$batch" $stages \
+      ${peer:+--peer "$python $peer/peer.py"}
+  done
+  # shellcheck disable=SC2086
+  step "kernels" java_run org.comneck.cli.Main bench kernels --filter attention $kernels ${peer:+--peer "$python $peer/kernels.py"}
 }
 
 part_bench() {
@@ -167,9 +223,9 @@ for part in $parts; do
     tests) all_tests "" ;;
     memcheck | racecheck) sanitize "$part" ;;
     java) part_java ;;
+    stages) part_stages ;;
     bench) part_bench ;;
     pack) part_pack ;;
-    *) say "no part '$part'"; exit 2 ;;
   esac
 done
 exit $failed
