@@ -262,8 +262,7 @@ public final class NativeEngine implements AutoCloseable {
             } catch (InternalException e) {
                 warn(e.getMessage());
             }
-        } else if (availability.cause() != CudaBackend.Cause.NO_DRIVER
-                && availability.cause() != CudaBackend.Cause.NO_LIBRARY) {
+        } else if (availability.cause() != CudaBackend.Cause.NO_DRIVER) {
             warn(availability.text());
         }
         return processor(threads);

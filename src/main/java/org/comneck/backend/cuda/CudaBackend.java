@@ -136,7 +136,10 @@ public final class CudaBackend extends LibraryBackend {
         }
         ComneckLibrary.Loaded loaded = library();
         return loaded.cause() != null
-                ? new Availability(Cause.NO_LIBRARY, loaded.cause().getMessage())
+                ? new Availability(
+                        Cause.NO_LIBRARY,
+                        "there is a driver, but this program has no usable libcomneck_cuda, which takes nvcc to build: "
+                                + loaded.cause().getMessage())
                 : availability(loaded.library(), device);
     }
 
