@@ -56,6 +56,21 @@ class CudaBackendTest {
     }
 
     @Test
+    void aLibraryThatCannotBeLoadedIsACauseToo() {
+        System.setProperty(CudaBackend.LIBRARY_PROPERTY, "/nowhere/libcomneck_cuda.so");
+        try {
+            CudaBackend.Availability availability = CudaBackend.availability(0);
+            assertEquals(CudaBackend.Cause.NO_LIBRARY, availability.cause());
+            assertTrue(availability.text().contains("/nowhere/libcomneck_cuda.so"), availability.text());
+            try (NativeEngine engine = NativeEngine.openDefault(EngineOptions.DEFAULT)) {
+                assertTrue(engine.backend().startsWith("cpu: "), engine.backend());
+            }
+        } finally {
+            System.clearProperty(CudaBackend.LIBRARY_PROPERTY);
+        }
+    }
+
+    @Test
     void autoFallsBackAndCudaSaysWhy() {
         CudaBackend.Availability availability = CudaBackend.availability(0);
         assumeFalse(availability.isAvailable(), "this machine has a GPU");
