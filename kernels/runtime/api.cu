@@ -10,6 +10,7 @@
 #include "elementwise/elementwise.h"
 #include "entropy/api.h"
 #include "fused_attention/fused_attention.h"
+#include "row_norm/row_norm.h"
 #include "resample/resample.h"
 #include "runtime/plan.h"
 #include "tensor_gemm/tensor_gemm.h"
@@ -428,9 +429,11 @@ int32_t comneck_plan_layer_norm(comneck_plan *plan, const comneck_view *source, 
     if (weight == nullptr || bias == nullptr || weight_bytes != bytes || bias_bytes != bytes) {
       return fail(COMNECK_MISUSE, "a LayerNorm of %d channels without weight or bias of that size", source->channels);
     }
-    return plan->add(COMNECK_CUDA_LAYER_NORM, [from = *source, to = *destination, epsilon, w = plan->constant(weight, bytes), b = plan->constant(bias, bytes)](const Queue &q) {
-      return layer_norm(side_of(q, from), floats_at(q, w), floats_at(q, b), epsilon, side_of(q, to), positions_of(to) * to.images, to.channels,
-                        q.stream);
+    const bool fast = row_norm_takes(side_in_plan(*source), side_in_plan(*destination), source->channels);
+    return plan->add(fast ? COMNECK_CUDA_ROW_NORM : COMNECK_CUDA_CANONICAL_NORM,
+                     [from = *source, to = *destination, epsilon, w = plan->constant(weight, bytes), b = plan->constant(bias, bytes),
+                      norm = fast ? row_norm : layer_norm](const Queue &q) {
+      return norm(side_of(q, from), floats_at(q, w), floats_at(q, b), epsilon, side_of(q, to), positions_of(to) * to.images, to.channels, q.stream);
     });
   });
 }

@@ -42,16 +42,17 @@ COMNECK_API int32_t comneck_cuda_probe(int32_t device, int32_t *cause, char *tex
 /* A third precision of layers. */
 enum { COMNECK_PRECISION_F16 = 2 };
 
-/* Kinds of kernels. In F32 none of the first two is launched. */
+/* Kinds of kernels. In F32 none of the first three is launched. */
 enum {
   COMNECK_CUDA_TENSOR_GEMM = 0,
   COMNECK_CUDA_FUSED_ATTENTION = 1,
-  COMNECK_CUDA_CANONICAL_CONVOLUTION = 2,
-  COMNECK_CUDA_CANONICAL_ATTENTION = 3,
-  COMNECK_CUDA_LAYER_NORM = 4,
-  COMNECK_CUDA_ELEMENTWISE = 5,
-  COMNECK_CUDA_RANS = 6,
-  COMNECK_CUDA_KINDS = 7
+  COMNECK_CUDA_ROW_NORM = 2,
+  COMNECK_CUDA_CANONICAL_CONVOLUTION = 3,
+  COMNECK_CUDA_CANONICAL_ATTENTION = 4,
+  COMNECK_CUDA_CANONICAL_NORM = 5,
+  COMNECK_CUDA_ELEMENTWISE = 6,
+  COMNECK_CUDA_RANS = 7,
+  COMNECK_CUDA_KINDS = 8
 };
 
 /* How many kernels of each kind an execution of the plan launches, the first `count` kinds. */

@@ -87,9 +87,10 @@ public final class CudaBackend extends LibraryBackend {
     private static final List<String> KINDS = List.of(
             "tensor_gemm",
             "fused_attention",
+            "row_norm",
             "canonical_convolution",
             "canonical_attention",
-            "layer_norm",
+            "canonical_norm",
             "elementwise",
             "rans");
 
