@@ -71,7 +71,7 @@ struct Problem {
       double mean = 0.0, sizes = 0.0, variance = 0.0, differences = 0.0;
       for (int32_t c = 0; c < channels; c++) {
         mean += at(r, c) / double{static_cast<double>(channels)};
-        sizes += std::fabs(at(r, c)) / channels;
+        sizes += std::fabs(double{at(r, c)}) / channels;
       }
       for (int32_t c = 0; c < channels; c++) {
         variance += (at(r, c) - mean) * (at(r, c) - mean) / channels;

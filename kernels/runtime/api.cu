@@ -70,9 +70,21 @@ std::vector<float> as_floats(const void *data, int64_t bytes, int32_t type) {
   return values;
 }
 
-// A linear layer: what tensor_gemm computes.
-bool is_pointwise(const comneck_convolution &g) {
-  return g.kind == COMNECK_DIRECT && g.kernel_height == 1 && g.kernel_width == 1 && g.stride == 1 && g.padding == 0;
+// A linear layer, on positions or on patches side by side: what tensor_gemm computes.
+bool is_patches(const comneck_convolution &g) {
+  return g.kind == COMNECK_DIRECT && g.kernel_height == g.stride && g.kernel_width == g.stride && g.padding == 0;
+}
+
+// OIHW as tensor_gemm reads patches: lines of positions of channels.
+std::vector<float> as_patches(const comneck_convolution &g, const std::vector<float> &weights) {
+  const int64_t taps = int64_t{g.kernel_height} * g.kernel_width;
+  std::vector<float> lines(weights.size());
+  for (size_t i = 0; i < weights.size(); i++) {
+    const auto at = static_cast<int64_t>(i);
+    const int64_t tap = at % taps, channel = at / taps % g.input_channels, output = at / taps / g.input_channels;
+    lines[static_cast<size_t>((output * taps + tap) * g.input_channels + channel)] = weights[i];
+  }
+  return lines;
 }
 
 // What tensor cores multiply in a layer of this precision; F32: nothing.
@@ -142,9 +154,10 @@ int32_t comneck_layer_create(comneck_context *context, const comneck_convolution
 
     // Both packings of a BF16 or F16 linear layer: tensor cores take one source on the destination's grid, what else there is the canonical kernel.
     std::vector<uint16_t> tensor_weights;
-    if (g.precision != COMNECK_PRECISION_F32 && is_pointwise(g)) {
+    const int64_t inputs = int64_t{g.input_channels} * g.kernel_height * g.kernel_width;
+    if (g.precision != COMNECK_PRECISION_F32 && is_patches(g) && inputs <= kMostGemmInputs) {
       made->tensor_type = tensor_type_of(g.precision);
-      tensor_weights = pack_gemm_weights(weights.data(), g.output_channels, g.input_channels, made->tensor_type);
+      tensor_weights = pack_gemm_weights(as_patches(g, weights).data(), g.output_channels, inputs, made->tensor_type);
     }
 
     // weights | bias | taps | phases | weights for the tensor cores
@@ -310,12 +323,17 @@ int32_t comneck_plan_convolution(comneck_plan *plan, const comneck_layer *layer,
     const auto multiplies = [&](const comneck_view &view) { return view.type == COMNECK_F32 || view.type == layer->tensor_type; };
     if (layer->tensor_weights != nullptr && present.size() == 1 && present[0].channels == g.input_channels &&
         present[0].grid == destination->grid && multiplies(present[0]) && multiplies(*destination) &&
-        (residual == nullptr || multiplies(*residual))) {
+        (residual == nullptr || multiplies(*residual)) &&
+        (pointwise || (destination->grid == COMNECK_FULL && present[0].channel_stride == g.input_channels))) {
       GemmCall product{};
       product.weights = layer->tensor_weights;
       product.bias = layer->bias;
       product.rows = positions_of(*destination) * destination->images;
-      product.inputs = g.input_channels;
+      product.inputs = g.input_channels * g.kernel_height * g.kernel_width;
+      if (!pointwise) {
+        const int64_t line = int64_t{wide} * g.input_channels;
+        product.patches = {g.kernel_width * g.input_channels, height, width, line, line * g.stride, line * tall};
+      }
       product.outputs = g.output_channels;
       product.type = layer->tensor_type;
       product.function = function;

@@ -34,21 +34,28 @@ constexpr int kStages = 3;
 
 __device__ inline uint16_t *piece_of(uint16_t (*rows)[kChunk], int row, int piece) { return &rows[row][(piece ^ (row % 8)) * 8]; }
 
-// Elements k .. k + 7 of a row, zeros from `count` on, by way of registers: for sources that are f32, or not aligned.
+// Elements k .. k + 7 of a row, zeros from `count` on, by way of registers: for sources that are f32, not aligned, or patches.
 template <class T>
-__device__ inline uint4 gather_piece(const Side &source, int64_t row, int32_t k, int32_t count) {
+__device__ inline uint4 gather_piece(const Side &source, const Patches &patches, int64_t row, int32_t k, int32_t count) {
+  int64_t first = row * source.stride + k;
+  if (patches.run > 0) {
+    const int64_t line = row / patches.across;
+    first = line / patches.down * patches.image_stride + line % patches.down * patches.down_stride + row % patches.across * patches.run;
+  }
+  const auto place = [&](int i) {
+    return patches.run > 0 ? first + (k + i) / patches.run * patches.line_stride + (k + i) % patches.run : first + i;
+  };
   uint32_t pairs[4];
   COMNECK_UNROLL
   for (int i = 0; i < 4; i++) {
-    const int64_t at = row * source.stride + k + i * 2;
     const bool low = i * 2 < count;
     const bool high = i * 2 + 1 < count;
     if (source.type == COMNECK_F32) {
-      const float *from = static_cast<const float *>(source.data) + at;
-      pairs[i] = pack_pair<T>(low ? from[0] : 0.0f, high ? from[1] : 0.0f);
+      const float *from = static_cast<const float *>(source.data);
+      pairs[i] = pack_pair<T>(low ? from[place(i * 2)] : 0.0f, high ? from[place(i * 2 + 1)] : 0.0f);
     } else {
-      const uint16_t *from = static_cast<const uint16_t *>(source.data) + at;
-      pairs[i] = (low ? uint32_t{from[0]} : 0u) | (high ? uint32_t{from[1]} << 16 : 0u);
+      const uint16_t *from = static_cast<const uint16_t *>(source.data);
+      pairs[i] = (low ? uint32_t{from[place(i * 2)]} : 0u) | (high ? uint32_t{from[place(i * 2 + 1)]} << 16 : 0u);
     }
   }
   return {pairs[0], pairs[1], pairs[2], pairs[3]};
@@ -116,7 +123,7 @@ __global__ void __launch_bounds__(kWarpsDown *kWarpsAcross * 32) multiply_rows(G
         const uint16_t *from = static_cast<const uint16_t *>(call.source.data);
         copy_16(to, count > 0 ? from + (first_row + row) * call.source.stride + k : from, static_cast<uint32_t>(count) * 2);
       } else {
-        *reinterpret_cast<uint4 *>(to) = gather_piece<T>(call.source, first_row + row, k, count);
+        *reinterpret_cast<uint4 *>(to) = gather_piece<T>(call.source, call.patches, first_row + row, k, count);
       }
     }
     COMNECK_UNROLL
@@ -238,7 +245,7 @@ cudaError_t launch_tile(const GemmCall &call, cudaStream_t stream) {
   if constexpr (kBytes > 48 * 1024) {
     if (const cudaError_t error = allow_shared(kernel, kBytes); error != cudaSuccess) return error;
   }
-  const bool aligned = call.source.type == T::kType && is_aligned(call.source, 16, 8);
+  const bool aligned = call.patches.run == 0 && call.source.type == T::kType && is_aligned(call.source, 16, 8);
   const auto four = [](const Side &side) { return is_aligned(side, side.type == COMNECK_F32 ? 16 : 8, 4); };
   const dim3 grid(static_cast<unsigned>((call.rows + kRows - 1) / kRows), static_cast<unsigned>((call.outputs + kColumns - 1) / kColumns));
   return launch(kernel, grid, kWarpsDown * kWarpsAcross * 32, kBytes, stream, call, aligned, four(call.residual) && four(call.destination));
@@ -256,7 +263,7 @@ cudaError_t tensor_gemm(const GemmCall &call, GemmTile tile, int32_t multiproces
   constexpr int64_t kMostRows = int64_t{INT32_MAX} * 64;
   if ((call.type != COMNECK_BF16 && call.type != COMNECK_F16) || !known(call.source) || !known(call.destination) ||
       (call.residual.data != nullptr && !known(call.residual)) || call.rows < 0 || call.rows > kMostRows || call.inputs < 1 ||
-      call.inputs > (1 << 24) || call.outputs < 1 || call.outputs > (1 << 21) || reinterpret_cast<uintptr_t>(call.weights) % 16 != 0) {
+      call.patches.run < 0 || (call.patches.run > 0 && (call.patches.down < 1 || call.patches.across < 1)) || call.inputs > kMostGemmInputs || call.outputs < 1 || call.outputs > (1 << 21) || reinterpret_cast<uintptr_t>(call.weights) % 16 != 0) {
     return cudaErrorInvalidValue;
   }
   if (call.rows == 0) return cudaSuccess;

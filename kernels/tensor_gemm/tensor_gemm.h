@@ -15,11 +15,21 @@
 
 namespace comneck::cuda {
 
+constexpr int64_t kMostGemmInputs = int64_t{1} << 24;
+
 // Elements of a packed row of weights: inputs rounded up to whole pieces of 16 bytes.
 __host__ __device__ constexpr int64_t gemm_depth(int64_t inputs) { return (inputs + 7) / 8 * 8; }
 
 // Host: weight [outputs][inputs] rounded to type (COMNECK_BF16 or COMNECK_F16) as [outputs][gemm_depth(inputs)].
 std::vector<uint16_t> pack_gemm_weights(const float *weight, int64_t outputs, int64_t inputs, int32_t type);
+
+// Sources whose rows are patches of pictures, without a copy of them: k of row r = (image, down, across) is element
+// image * image_stride + down * down_stride + across * run + k / run * line_stride + k % run.
+struct Patches {
+  int32_t run;  // elements of a line of a patch; 0: rows are rows
+  int32_t down, across;  // patches of an image
+  int64_t line_stride, down_stride, image_stride;
+};
 
 struct GemmCall {
   Side source;              // F32, which is rounded to type, or type; fastest as type with 16-byte aligned rows
@@ -32,6 +42,7 @@ struct GemmCall {
   int32_t outputs;
   int32_t type;             // COMNECK_BF16 or COMNECK_F16
   int32_t function;         // COMNECK_NONE, ...
+  Patches patches;          // run 0, or where source's rows lie, whose stride says nothing then
 };
 
 // 64 x 64 outputs a block, or 128 x 128. Same bits.

@@ -204,6 +204,57 @@ void check_rows() {
   }
 }
 
+// Patches where they lie in pictures, against the same rows one after the other: the same bits.
+void check_patches(int32_t type, int32_t stored) {
+  constexpr int32_t kImages = 3, kHeight = 33, kWidth = 47, kColors = 3, kSide = 14, kDown = 2, kAcross = 3;  // a remainder on both sides
+  const Case c{kImages * kDown * kAcross, kSide * kSide * kColors, 40, type, stored, -1, COMNECK_F32, kShifted, kAligned, COMNECK_NONE};
+  std::mt19937 generator(6);
+  std::normal_distribution<float> normal;
+  Matrix pictures(stored, kImages * kHeight * kWidth, kColors, kShifted);
+  pictures.before = 0;
+  pictures.stride = kColors;
+  pictures.bytes.assign(static_cast<size_t>(pictures.rows * kColors * pictures.size()), 0);
+  for (int64_t p = 0; p < pictures.rows; p++) {
+    for (int32_t color = 0; color < kColors; color++) pictures.set(p, color, normal(generator));
+  }
+  Matrix gathered(stored, c.rows, c.inputs, kShifted);
+  for (int64_t r = 0; r < c.rows; r++) {
+    const int64_t line = r / kAcross;
+    for (int32_t k = 0; k < c.inputs; k++) {
+      const int64_t y = line % kDown * kSide + k / (kSide * kColors);
+      const int64_t x = r % kAcross * kSide + k / kColors % kSide;
+      gathered.set(r, k, pictures.get((line / kDown * kHeight + y) * kWidth + x, k % kColors));
+    }
+  }
+  std::vector<float> weight(static_cast<size_t>(c.outputs * c.inputs));
+  for (float &w : weight) w = normal(generator);
+  const std::vector<float> bias(static_cast<size_t>(c.outputs), 0.25f);
+  const std::vector<uint16_t> packed = pack_gemm_weights(weight.data(), c.outputs, c.inputs, type);
+  const Matrix expected = multiply(c, gathered, packed, bias, nullptr, GemmTile::kAuto);
+  Matrix out(COMNECK_F32, c.rows, c.outputs, c.lies);
+  std::fill(out.bytes.begin(), out.bytes.end(), kUntouched);
+  DeviceArray<uint8_t> device_pictures(pictures.bytes), device_out(out.bytes);
+  DeviceArray<uint16_t> device_weights(packed);
+  DeviceArray<float> device_bias(bias);
+  GemmCall call{};
+  call.source = pictures.side(device_pictures);
+  call.weights = device_weights.data();
+  call.bias = device_bias.data();
+  call.destination = out.side(device_out);
+  call.rows = c.rows;
+  call.inputs = c.inputs;
+  call.outputs = c.outputs;
+  call.type = type;
+  constexpr int64_t kLine = kWidth * kColors;
+  call.patches = {kSide * kColors, kDown, kAcross, kLine, kSide * kLine, kHeight * kLine};
+  for (const GemmTile tile : {GemmTile::kSmall, GemmTile::kLarge}) {
+    CHECK(tensor_gemm(call, tile, 4, nullptr) == cudaSuccess);
+    CHECK(device_out.to_host() == expected.bytes);
+  }
+  call.patches.across = 0;
+  CHECK(tensor_gemm(call, GemmTile::kAuto, 4, nullptr) == cudaErrorInvalidValue);
+}
+
 void check_refusals() {
   DeviceArray<uint16_t> memory(4096);
   DeviceArray<float> bias(8);
@@ -253,6 +304,8 @@ int main() {
   check_case({257, 64, 256, kB, kB, -1, kB, kAligned, kAligned, COMNECK_QUICK_GELU});
   check_case({5, 1100, 40, kB, kB, kF, kF, kAligned, kAligned, COMNECK_NONE});
   check_rows();
+  check_patches(kB, kF);
+  check_patches(kH, kH);
   check_refusals();
   return 0;
 }

@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
+import java.lang.foreign.MemorySegment;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -154,6 +155,43 @@ class TensorCoresTest {
             try (Run run = builder.build()) {
                 run.execute();
                 return run.launches();
+            }
+        }
+    }
+
+    /** The patch embedding is a product, too: close to the processor's f32, from a picture with a remainder on both sides. */
+    @ParameterizedTest
+    @EnumSource(names = {"BF16", "F16"})
+    void patches(Precision precision) {
+        assumeTrue(ModelFile.hasEmbedded(), "this build embeds no model");
+        try (ModelFile model = ModelFile.openEmbedded();
+                Backend cuda = EmulatedCuda.open();
+                Backend processor = TestBackends.fastest()) {
+            float[] expected = embedding(processor, model, Precision.F32);
+            ParityTable table = new ParityTable(name(precision) + " patches");
+            table.compare("embedding", expected, embedding(cuda, model, precision), limit(precision));
+            table.finish();
+        }
+    }
+
+    private static float[] embedding(Backend backend, ModelFile model, Precision precision) {
+        int height = 55;
+        int width = 71;
+        byte[] picture = new byte[2 * height * width * 3];
+        new Random(9).nextBytes(picture);
+        try (VisionEncoder encoder = VisionEncoder.load(backend, model, precision)) {
+            RunBuilder builder = backend.newRun();
+            Activation pixels = builder.input(ElementType.U8, 2, height, width, 3);
+            Activation tokens = encoder.embed(builder, pixels);
+            builder.output(tokens);
+            try (Run run = builder.build()) {
+                run.memory(pixels).copyFrom(MemorySegment.ofArray(picture));
+                run.execute();
+                if (precision != Precision.F32) {
+                    assertEquals(1, run.launches().get("tensor_gemm"));
+                    assertEquals(0, run.launches().get("canonical_convolution"));
+                }
+                return Fixture.read(run, tokens);
             }
         }
     }
