@@ -99,13 +99,19 @@ final class EvalCommand implements Callable<Integer> {
     @Option(names = "--seed", paramLabel = "N", description = "Of episodes and resampling; default ${DEFAULT-VALUE}.")
     private long seed = 1;
 
-    @Option(names = "--backend", paramLabel = "NAME", description = "auto, cpu or reference; default ${DEFAULT-VALUE}.")
+    @Option(
+            names = "--backend",
+            paramLabel = "NAME",
+            description = "auto, cuda, cpu or reference; default ${DEFAULT-VALUE}.")
     private String backend = EngineOptions.DEFAULT.backend();
 
     @Option(names = "--threads", paramLabel = "N", description = "Threads; default ${DEFAULT-VALUE}, all processors.")
     private int threads = EngineOptions.DEFAULT.threads();
 
-    @Option(names = "--precision", paramLabel = "NAME", description = "f32 or bf16; default ${DEFAULT-VALUE}.")
+    @Option(
+            names = "--precision",
+            paramLabel = "NAME",
+            description = "f32, bf16, or f16 on a GPU; default ${DEFAULT-VALUE}.")
     private Precision precision = EngineOptions.DEFAULT.precision();
 
     @Spec

@@ -54,7 +54,7 @@ class KernelBenchmarkTest {
     void wrongResultsAreFound() {
         int[] shape = {2, 2, 7, 8};
         try (Backend backend = new ReferenceBackend()) {
-            for (Precision precision : Precision.values()) {
+            for (Precision precision : List.of(Precision.F32, Precision.BF16)) { // no f16 on this backend
                 KernelBenchmark.Result right = new KernelBenchmark(tampering(backend, same -> same), 1, null)
                         .run(Kernel.ATTENTION, shape, precision);
                 assertTrue(right.error() < (precision == Precision.F32 ? 1e-6 : 1e-2), "error " + right.error());
