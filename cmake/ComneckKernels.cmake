@@ -84,6 +84,9 @@ function(comneck_device_options target)
   target_compile_options(${target} PRIVATE
     $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 -fmad=false -ftz=false -prec-div=true -prec-sqrt=true -Werror=all-warnings
     -Xcompiler=-Wall,-Wextra,-Wshadow,-Werror,-ffp-contract=off>)
+  if("90a" IN_LIST COMNECK_CUDA_ARCHITECTURES)
+    target_compile_definitions(${target} PRIVATE COMNECK_SM90A)
+  endif()
   target_include_directories(${target} PRIVATE kernels src/main/cpp/include src/main/cpp)
   set_target_properties(${target} PROPERTIES CUDA_ARCHITECTURES "${comneck_architectures}" CUDA_RUNTIME_LIBRARY Static)
 endfunction()

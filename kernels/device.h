@@ -40,8 +40,9 @@ cudaError_t allow_shared(void (*kernel)(Parameters...), size_t bytes) {
 #define COMNECK_UNROLL_BY(n) COMNECK_PRAGMA(unroll n)
 #define COMNECK_PRAGMA(text) _Pragma(#text)
 #define COMNECK_SHARED(name, ...) __shared__ __align__(16) ::comneck::cuda::Same<__VA_ARGS__> name
-#define COMNECK_DYNAMIC_SHARED(type, name)                             \
-  extern __shared__ __align__(16) unsigned char comneck_dynamic_shared[]; \
+// Aligned as the type is, and to 16 bytes at least; one alignment in a source file.
+#define COMNECK_DYNAMIC_SHARED(type, name)                                                                     \
+  extern __shared__ __align__(alignof(type) < 16 ? 16 : alignof(type)) unsigned char comneck_dynamic_shared[]; \
   type *name = reinterpret_cast<type *>(comneck_dynamic_shared)
 
 #else

@@ -121,34 +121,35 @@ struct MultiplyAdd {
   uint32_t b[2];
 };
 
-// Products are exact. Devices add some of them at a time, aligned to the largest, and cut off what is below the sum's last bit: here eight
-// at a time, exactly, then rounded towards zero, which is no better than what is known of them.
+// sum + a[0] b[0] + ... + a[15] b[15]. Products are exact. Devices add some of them at a time, aligned to the largest, and cut off what is below
+// the sum's last bit: here eight at a time, exactly, then rounded towards zero, which is no better than what is known of them.
+inline float add_products(float sum, const float *a, const float *b) {
+  for (int first = 0; first < 16; first += 8) {
+    double exact = sum;
+    for (int k = first; k < first + 8; k++) exact += double{a[k]} * double{b[k]};
+    sum = static_cast<float>(exact);
+    if (std::isfinite(sum) && std::fabs(double{sum}) > std::fabs(exact)) sum = std::bit_cast<float>(std::bit_cast<uint32_t>(sum) - 1);
+  }
+  return sum;
+}
+
 template <class T>
 void multiply_add_together(void *const *lanes) {
   const auto lane = [&](int i) -> MultiplyAdd & { return *static_cast<MultiplyAdd *>(lanes[i]); };
   const auto half = [](uint32_t pair, int which) { return widen<T>(static_cast<uint16_t>(pair >> (which * 16))); };
   float a[16][16];
-  float b[16][8];
+  float b[8][16];  // [column][k]
   for (int l = 0; l < 32; l++) {
     const int group = l / 4;
     for (int which = 0; which < 2; which++) {
       const int pair = l % 4 * 2 + which;
       for (int i = 0; i < 4; i++) a[group + i % 2 * 8][pair + i / 2 * 8] = half(lane(l).a[i], which);
-      for (int i = 0; i < 2; i++) b[pair + i * 8][group] = half(lane(l).b[i], which);
+      for (int i = 0; i < 2; i++) b[group][pair + i * 8] = half(lane(l).b[i], which);
     }
   }
   for (int l = 0; l < 32; l++) {
     for (int i = 0; i < 4; i++) {
-      const int row = l / 4 + i / 2 * 8;
-      const int column = l % 4 * 2 + i % 2;
-      float sum = lane(l).sum[i];
-      for (int first = 0; first < 16; first += 8) {
-        double exact = sum;
-        for (int k = first; k < first + 8; k++) exact += double{a[row][k]} * double{b[k][column]};
-        sum = static_cast<float>(exact);
-        if (std::isfinite(sum) && std::fabs(double{sum}) > std::fabs(exact)) sum = std::bit_cast<float>(std::bit_cast<uint32_t>(sum) - 1);
-      }
-      lane(l).sum[i] = sum;
+      lane(l).sum[i] = add_products(lane(l).sum[i], a[l / 4 + i / 2 * 8], b[l % 4 * 2 + i % 2]);
     }
   }
 }

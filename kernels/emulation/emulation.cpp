@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <random>
 #include <string>
 #include <vector>
@@ -77,7 +78,7 @@ class Stacks {
   std::vector<char *> stacks_;
 };
 
-enum class State { kReady, kBarrier, kWarp, kEnded };
+enum class State { kReady, kBarrier, kWarp, kWaits, kEnded };
 
 struct Copy {
   void *to;
@@ -104,17 +105,37 @@ struct Fiber {
   int source = 0;
   Together apply = nullptr;
   void *operands = nullptr;
+  std::function<bool()> condition;  // what kWaits waits for
   std::vector<Copy> copies;  // started, not done
   size_t group = 0;          // that the next copy belongs to
   // What it gets.
   uint64_t result = 0;
 };
 
+struct FreeAligned {
+  size_t alignment;
+  void operator()(unsigned char *memory) const { ::operator delete[](memory, std::align_val_t{alignment}); }
+};
+
 struct SharedObject {
   const char *file;
   int line;
   size_t bytes;
-  std::unique_ptr<unsigned char[]> memory;
+  uint32_t address;
+  std::unique_ptr<unsigned char[], FreeAligned> memory;
+};
+
+// Asynchronous products of a warp.
+struct Products {
+  struct Product {
+    std::function<void()> work;
+    size_t group;
+  };
+  std::vector<Product> pending;
+  size_t group = 0;
+  size_t started = 0;
+  uint64_t places = 0;  // a hash of where they were started
+  bool ordered = false;
 };
 
 uint64_t initial_seed() {
@@ -135,8 +156,10 @@ std::vector<Fiber> fibers;
 Fiber *running = nullptr;
 const std::function<void()> *body = nullptr;
 std::vector<SharedObject> shared_objects;
-std::unique_ptr<unsigned char[]> dynamic;
+uint32_t shared_end = 0;
 size_t dynamic_bytes = 0;
+std::vector<std::function<void()>> later;
+std::vector<Products> products;  // of each warp
 bool failed = false;
 void *scheduler_top = nullptr;
 void *scheduler_fake_stack = nullptr;
@@ -198,9 +221,10 @@ std::string where(const Fiber &fiber) {
   char text[320];
   const char *doing = fiber.state == State::kBarrier ? "waits for the block"
                       : fiber.state == State::kWarp  ? "waits for its warp"
+                      : fiber.state == State::kWaits ? "waits"
                       : fiber.state == State::kEnded ? "has ended"
                                                      : "runs";
-  if (fiber.state == State::kBarrier || fiber.state == State::kWarp) {
+  if (fiber.state == State::kBarrier || fiber.state == State::kWarp || fiber.state == State::kWaits) {
     std::snprintf(text, sizeof text, "thread %u %s at %s:%u", fiber.number, doing, fiber.site.file, fiber.site.line);
   } else {
     std::snprintf(text, sizeof text, "thread %u %s", fiber.number, doing);
@@ -303,13 +327,45 @@ bool shuffle(std::vector<unsigned> *order) {
   return generator() % 4 != 0;
 }
 
+// Lets fibers go whose condition holds by now, or does one piece of asynchronous work. False when there is neither.
+bool go_on() {
+  bool any = false;
+  for (Fiber &fiber : fibers) {
+    if (fiber.state == State::kWaits && fiber.condition()) {
+      fiber.state = State::kReady;
+      any = true;
+    }
+  }
+  if (any || later.empty()) return any;
+  std::swap(later[generator() % later.size()], later.back());
+  const std::function<void()> work = std::move(later.back());
+  later.pop_back();
+  work();
+  return true;
+}
+
+// What has to be over when a block ends.
+void check_ended() {
+  if (!later.empty()) return fail("a block ends while asynchronous copies are under way");
+  for (size_t warp = 0; warp < products.size(); warp++) {
+    const Products &mine = products[warp];
+    const size_t first = warp / 4 * 4;
+    if (mine.started > 0 && first + 4 > products.size()) return fail("products of a group of four warps, in a block that has not four");
+    if (!mine.pending.empty()) return fail("a block ends while asynchronous products are under way");
+    if (mine.started != products[first].started || mine.places != products[first].places) {
+      return fail("the four warps of a group started different products");
+    }
+  }
+}
+
 void run_block(size_t shared_bytes) {
-  dynamic.reset(new unsigned char[shared_bytes]);
   dynamic_bytes = shared_bytes;
-  std::memset(dynamic.get(), 0xA5, shared_bytes);
   shared_objects.clear();
+  shared_end = 16;
+  later.clear();
   for (unsigned i = 0; i < fibers.size(); i++) start(fibers[i], i);
   const auto warps = static_cast<unsigned>((fibers.size() + kLanes - 1) / kLanes);
+  products.assign(warps, {});
   std::vector<unsigned> order(warps);
   for (unsigned w = 0; w < warps; w++) order[w] = w;
   std::vector<Fiber *> ready;
@@ -324,11 +380,12 @@ void run_block(size_t shared_bytes) {
     }
     if (ready.empty()) {
       const auto stuck = std::find_if(fibers.begin(), fibers.end(), [](const Fiber &f) { return f.state != State::kEnded; });
-      if (stuck == fibers.end()) return;
+      if (stuck == fibers.end()) return check_ended();
       if (release_block()) {
         ahead = shuffle(&order);
         continue;
       }
+      if (go_on()) continue;
       const auto other = std::find_if(fibers.begin(), fibers.end(), [&](const Fiber &f) {
         return f.state != stuck->state || !same_site(f.site, stuck->site);
       });
@@ -380,22 +437,29 @@ cudaError_t run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<
     run_block(shared_bytes);
     if (failed) break;
   }
-  dynamic.reset();
   shared_objects.clear();
+  later.clear();
+  products.clear();
   running = nullptr;
   return failed ? last_error = cudaErrorLaunchFailure : cudaSuccess;
 }
 
-void *shared_object(const char *file, int line, size_t bytes) {
+void *shared_object(const char *file, int line, size_t bytes, size_t alignment) {
   for (const SharedObject &object : shared_objects) {
     if (object.line == line && std::strcmp(object.file, file) == 0) return object.memory.get();
   }
-  shared_objects.push_back({file, line, bytes, std::unique_ptr<unsigned char[]>(new unsigned char[bytes])});
+  // Behind the one before, and at an odd multiple of its alignment, so that none has more than it asks for.
+  alignment = std::max<size_t>(alignment, 16);
+  auto address = static_cast<uint32_t>((shared_end + alignment - 1) / alignment * alignment);
+  if (address / alignment % 2 == 0) address += static_cast<uint32_t>(alignment);
+  shared_end = address + static_cast<uint32_t>(bytes);
+  auto *memory = static_cast<unsigned char *>(::operator new[](bytes, std::align_val_t{alignment}));
+  shared_objects.push_back({file, line, bytes, address, std::unique_ptr<unsigned char[], FreeAligned>(memory, FreeAligned{alignment})});
   std::memset(shared_objects.back().memory.get(), 0xA5, bytes);
   return shared_objects.back().memory.get();
 }
 
-void *dynamic_shared() { return dynamic.get(); }
+void *dynamic_shared(size_t alignment) { return shared_object("dynamic", 0, dynamic_bytes, alignment); }
 
 int lane() { return static_cast<int>(running->number % kLanes); }
 
@@ -439,24 +503,92 @@ void together(Together apply, void *mine, Site site) {
   to_scheduler(false);
 }
 
-namespace {
-// Fails the launch; the fiber does not go on.
-void misused(const char *what, Site site) {
+void failed_at(const char *what, Site site) {
   char text[320];
   std::snprintf(text, sizeof text, "%s: thread %u at %s:%u", what, running->number, site.file, site.line);
   fail(text);
+}
+
+void misused(const char *what, Site site) {
+  failed_at(what, site);
   to_scheduler(false);
+}
+
+uint32_t shared_address(const void *memory, Site site) {
+  const auto address = reinterpret_cast<uintptr_t>(memory);
+  for (const SharedObject &object : shared_objects) {
+    const auto first = reinterpret_cast<uintptr_t>(object.memory.get());
+    if (address >= first && address - first < object.bytes) return object.address + static_cast<uint32_t>(address - first);
+  }
+  misused("an address that is not in shared memory", site);
+  return 0;
+}
+
+void *shared_at(uint32_t address, size_t bytes, Site site) {
+  for (const SharedObject &object : shared_objects) {
+    if (address >= object.address && bytes <= object.bytes && address - object.address <= object.bytes - bytes) {
+      return object.memory.get() + (address - object.address);
+    }
+  }
+  misused("an address that is not in shared memory", site);
+  return nullptr;
+}
+
+void wait_until(const std::function<bool()> &condition, Site site) {
+  // Not even where it holds already does the fiber go on at once: others may be first.
+  Fiber &self = *running;
+  self.state = State::kWaits;
+  self.site = site;
+  self.condition = condition;
+  to_scheduler(false);
+}
+
+void work_later(std::function<void()> work) {
+  if (generator() % 2 == 0) {
+    work();
+  } else {
+    later.push_back(std::move(work));
+  }
+}
+
+namespace {
+Products &products_here() { return products[running->number / kLanes]; }
+
+void finish_products(size_t groups) {
+  Products &mine = products_here();
+  size_t done = 0;
+  while (done < mine.pending.size() && mine.pending[done].group + groups < mine.group) mine.pending[done++].work();
+  mine.pending.erase(mine.pending.begin(), mine.pending.begin() + static_cast<std::ptrdiff_t>(done));
 }
 }  // namespace
 
+void order_products() { products_here().ordered = true; }
+
+void product_later(std::function<void()> product, Site site) {
+  Products &mine = products_here();
+  if (!mine.ordered) return failed_at("a product that is not ordered behind what wrote its registers", site);
+  mine.started++;
+  for (const char *c = site.file; *c != 0; c++) mine.places = mine.places * 31 + static_cast<unsigned char>(*c);
+  mine.places = mine.places * 31 + site.line;
+  mine.pending.push_back({std::move(product), mine.group});
+  if (generator() % 2 == 0) return;
+  for (const Products::Product &it : mine.pending) it.work();
+  mine.pending.clear();
+}
+
+void commit_products() { products_here().group++; }
+
+void wait_products(size_t groups) {
+  finish_products(groups);
+  products_here().ordered = false;
+}
+
 void check_shared(const void *memory, size_t bytes, size_t alignment, Site site) {
   const auto address = reinterpret_cast<uintptr_t>(memory);
-  const auto within = [&](const unsigned char *start, size_t size) {
-    const auto first = reinterpret_cast<uintptr_t>(start);
-    return address >= first && bytes <= size && address - first <= size - bytes;
-  };
-  bool is_shared = within(dynamic.get(), dynamic_bytes);
-  for (const SharedObject &object : shared_objects) is_shared = is_shared || within(object.memory.get(), object.bytes);
+  const bool is_shared = std::any_of(shared_objects.begin(), shared_objects.end(), [&](const SharedObject &object) {
+    const auto first = reinterpret_cast<uintptr_t>(object.memory.get());
+    return address >= first && bytes <= object.bytes && address - first <= object.bytes - bytes;
+  });
   if (!is_shared) misused("an address that is not in shared memory", site);
   if (address % alignment != 0) misused("a misaligned address", site);
 }

@@ -11,10 +11,12 @@
 //   - lanes of one warp operation that name different masks, a lane outside of its own mask, a shuffle from a lane outside of the mask;
 //   - an operation of a whole warp (tensor cores, ldmatrix) in a warp that has fewer lanes;
 //   - an address that should be shared memory and is not, or is not aligned;
+//   - asynchronous work that is under way when its block ends; asynchronous products that not all four warps of a group start, or that
+//     are not ordered behind what wrote their registers;
 //   - launch shapes that a device refuses.
 // Shared memory lies on the heap, filled with 0xA5 before each block: AddressSanitizer sees what reads or writes beyond it, and what was
-// never written is a large negative number rather than 0. Asynchronous copies are done when they are started or when they are waited
-// for, as the seed has it: a missing wait shows, and so does a copy over something that is still read.
+// never written is a large negative number rather than 0. Asynchronous copies and products are done when they are started or when they are
+// waited for, as the seed has it: a missing wait shows, and so does a copy over something that is still read.
 //
 // What it cannot express is listed in kernels/README.md.
 #ifndef COMNECK_KERNELS_EMULATION_H
@@ -38,6 +40,7 @@
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
+#define __grid_constant__
 
 struct dim3 {
   unsigned x, y, z;
@@ -173,8 +176,8 @@ enum class Call {
 cudaError_t submit_kernel(cudaStream_t stream, dim3 grid, dim3 block, size_t shared_bytes, std::function<void()> kernel);
 
 // Inside kernels.
-void *shared_object(const char *file, int line, size_t bytes);
-void *dynamic_shared();
+void *shared_object(const char *file, int line, size_t bytes, size_t alignment);
+void *dynamic_shared(size_t alignment);
 int block_barrier(int predicate, Site site, int mode);  // mode 0: plain, 1: and, 2: or, 3: count
 
 enum class WarpOperation { kSync, kBallot, kShuffle, kAdd, kMax, kTogether };
@@ -188,6 +191,28 @@ void together(Together apply, void *mine, Site site);
 
 // Reports and fails the launch unless these bytes are shared memory of this block, at a multiple of `alignment`.
 void check_shared(const void *memory, size_t bytes, size_t alignment, Site site);
+
+// Shared memory as devices number it: every object lies at a multiple of its alignment, and of no more than that.
+uint32_t shared_address(const void *memory, Site site);
+// The bytes at such an address; reports and fails the launch where they are not of one object.
+void *shared_at(uint32_t address, size_t bytes, Site site);
+
+// Reports and fails the launch. misused: the fiber does not go on, so what its stack owns is never freed.
+void failed_at(const char *what, Site site);
+void misused(const char *what, Site site);
+
+// Until the condition holds, which other fibers or asynchronous work bring about.
+void wait_until(const std::function<bool()> &condition, Site site);
+
+// Asynchronous work of the block: done now, or when no fiber can go on without it, in any order. A block must not end before.
+void work_later(std::function<void()> work);
+
+// Products of the warp that runs, called while its lanes are together: done in order, each when it is started or when it is waited for.
+// The four warps of a group have to start the same ones. order_products: what lies in registers now is what products started later take.
+void order_products();
+void product_later(std::function<void()> product, Site site);
+void commit_products();
+void wait_products(size_t groups);
 
 // Likewise unless the source of an asynchronous copy is aligned and the copy no longer than `most`.
 void check_copy(const void *from, size_t bytes, size_t most, Site site);
@@ -390,7 +415,7 @@ cudaError_t allow_shared(void (*)(Parameters...), size_t bytes) {
 #define COMNECK_SHARED(name, ...)      \
   using comneck_type_of_##name = __VA_ARGS__; \
   comneck_type_of_##name &name = *static_cast<comneck_type_of_##name *>( \
-      ::comneck::emulation::shared_object(__FILE__, __LINE__, sizeof(comneck_type_of_##name)))
-#define COMNECK_DYNAMIC_SHARED(type, name) type *name = static_cast<type *>(::comneck::emulation::dynamic_shared())
+      ::comneck::emulation::shared_object(__FILE__, __LINE__, sizeof(comneck_type_of_##name), alignof(comneck_type_of_##name)))
+#define COMNECK_DYNAMIC_SHARED(type, name) type *name = static_cast<type *>(::comneck::emulation::dynamic_shared(alignof(type)))
 
 #endif

@@ -5,27 +5,19 @@
 //   most, total: of each row, held by the four lanes that share it  online softmax, base 2
 //   sum (16 x 64 a warp) = sum * 2^(old most - most) + 2^(scores - most) * values
 //
-// Rows of shared memory are 64 elements, eight pieces of 16 bytes; piece p of row r lies at place p ^ (r % 8), so that the eight rows of
-// an 8 x 8 matrix fall into different banks. Tokens beyond the last: their rows are zeros in shared memory (0 times what lies there must
+// Tokens beyond the last: their rows are zeros in shared memory (0 times what lies there must
 // not be NaN), their scores minus infinity. Warps without a query, and groups of 16 keys without a key, are skipped.
 #include "fused_attention/fused_attention.h"
 
-#include "tensor_core.h"
+#include "fused_attention/attention_rows.h"
 
 namespace comneck::cuda {
 namespace {
 
-constexpr int kDepth = 64;
-constexpr int kTile = 64;  // queries of a block, keys of a step
-constexpr int kWarps = kTile / 16;
+constexpr int kWarps = kTile / 16;  // a block has as many queries as a step has keys
 constexpr int kThreads = kWarps * 32;
-constexpr int kPieces = kDepth / 8;  // of 16 bytes in a row
-// log2(e) / sqrt(64): scores times this are exponents of 2.
-constexpr float kScale = 0.18033688011112042f;
 
 using Tile = uint16_t[kTile][kDepth];
-
-__device__ inline uint16_t *piece_of(Tile &tile, int row, int piece) { return &tile[row][(piece ^ (row % 8)) * 8]; }
 
 // Rows first .. first + 63 of a head, as far as they exist, else zeros.
 __device__ inline void load_tile(Tile &tile, const uint16_t *from, int64_t stride, int32_t first, int32_t tokens) {
@@ -37,16 +29,6 @@ __device__ inline void load_tile(Tile &tile, const uint16_t *from, int64_t strid
     const bool exists = first + row < tokens;
     copy_16(piece_of(tile, row, piece), from + (exists ? (first + row) * stride : 0) + piece * 8, exists ? 16 : 0);
   }
-}
-
-// Of the four lanes that share a row.
-__device__ inline float row_max(float x) {
-  x = fmaxf(x, __shfl_xor_sync(0xFFFFFFFFu, x, 1));
-  return fmaxf(x, __shfl_xor_sync(0xFFFFFFFFu, x, 2));
-}
-__device__ inline float row_sum(float x) {
-  x = x + __shfl_xor_sync(0xFFFFFFFFu, x, 1);
-  return x + __shfl_xor_sync(0xFFFFFFFFu, x, 2);
 }
 
 // One tile of keys and values for the 16 queries of a warp. left: keys of this tile that exist, at least 1.
@@ -72,48 +54,15 @@ __device__ inline void attend_tile(const uint32_t (&query)[kDepth / 16][4], Tile
       }
     }
   }
-  if (left < kTile) {
-    COMNECK_UNROLL
-    for (int j = 0; j < kTile / 8; j++) {
-      COMNECK_UNROLL
-      for (int i = 0; i < 4; i++) {
-        if (j * 8 + lane % 4 * 2 + i % 2 >= left) scores[j][i] = -INFINITY;
-      }
-    }
-  }
-
-  // Subtracted first, multiplied then: one fmaf would be off by the rounding of most * kScale, which is no small number where most is large.
-  float shift[2];
+  if (left < kTile) mask_behind(scores, left);
+  float shrink[2];
+  weigh(scores, most, total, shrink);
+  rescale(sum, shrink);
   COMNECK_UNROLL
-  for (int row = 0; row < 2; row++) {
-    float here = -INFINITY;
-    COMNECK_UNROLL
-    for (int j = 0; j < kTile / 8; j++) here = fmaxf(here, fmaxf(scores[j][2 * row], scores[j][2 * row + 1]));
-    const float before = most[row];
-    most[row] = fmaxf(before, row_max(here));
-    shift[row] = most[row] == -INFINITY ? 0.0f : most[row];  // minus infinity less minus infinity would be NaN
-    const float shrink = exp2_fast((before - shift[row]) * kScale);
-    total[row] = total[row] * shrink;
-    COMNECK_UNROLL
-    for (int j = 0; j < kDepth / 8; j++) {
-      sum[j][2 * row] = sum[j][2 * row] * shrink;
-      sum[j][2 * row + 1] = sum[j][2 * row + 1] * shrink;
-    }
-  }
-  COMNECK_UNROLL
-  for (int j = 0; j < kTile / 8; j++) {
-    COMNECK_UNROLL
-    for (int i = 0; i < 4; i++) {
-      scores[j][i] = exp2_fast((scores[j][i] - shift[i / 2]) * kScale);
-      total[i / 2] = total[i / 2] + scores[j][i];
-    }
-  }
-  COMNECK_UNROLL
-  for (int j = 0; j < kTile / 16; j++) {  // 16 keys: where the scores of two matrices lie is where a product wants its left side
+  for (int j = 0; j < kTile / 16; j++) {
     if (j * 16 >= left) continue;
-    const uint32_t weight[4] = {pack_pair<T>(scores[2 * j][0], scores[2 * j][1]), pack_pair<T>(scores[2 * j][2], scores[2 * j][3]),
-                                pack_pair<T>(scores[2 * j + 1][0], scores[2 * j + 1][1]),
-                                pack_pair<T>(scores[2 * j + 1][2], scores[2 * j + 1][3])};
+    uint32_t weight[4];
+    pack_weights<T>(weight, scores[2 * j], scores[2 * j + 1]);
     COMNECK_UNROLL
     for (int d = 0; d < kDepth / 16; d++) {
       uint32_t value[4];
@@ -171,26 +120,8 @@ __global__ void __launch_bounds__(kThreads) attend_fused(const uint16_t *qkv, in
   }
   if (!works) return;
 
-  // Out through the warp's own rows of the queries, so that memory gets whole pieces.
-  COMNECK_UNROLL
-  for (int row = 0; row < 2; row++) {
-    const float inverse = 1.0f / row_sum(total[row]);
-    const int r = warp_row + lane / 4 + row * 8;
-    COMNECK_UNROLL
-    for (int j = 0; j < kDepth / 8; j++) {
-      *reinterpret_cast<uint32_t *>(piece_of(queries, r, j) + lane % 4 * 2) =
-          pack_pair<T>(sum[j][2 * row] * inverse, sum[j][2 * row + 1] * inverse);
-    }
-  }
-  __syncwarp();
   uint16_t *out = to + image_row * to_stride + blockIdx.y * kDepth;
-  COMNECK_UNROLL
-  for (int i = 0; i < 16 * kPieces / 32; i++) {
-    const int row = warp_row + i * 4 + lane / kPieces;
-    const int piece = lane % kPieces;
-    if (first + row >= tokens) continue;
-    *reinterpret_cast<uint4 *>(out + (first + row) * to_stride + piece * 8) = *reinterpret_cast<const uint4 *>(piece_of(queries, row, piece));
-  }
+  store_rows<T>(queries + warp_row, total, sum, out + (first + warp_row) * to_stride, to_stride, tokens - first - warp_row);
 }
 
 bool has_whole_pieces(const Side &side) { return reinterpret_cast<uintptr_t>(side.data) % 16 == 0 && side.stride % 8 == 0; }
@@ -203,13 +134,20 @@ bool fused_attention_takes(const Side &qkv, const Side &to, int32_t depth) {
 }
 
 cudaError_t fused_attention(const Side &qkv, const Side &to, int32_t images, int32_t tokens, int32_t heads, int32_t depth,
-                            cudaStream_t stream) {
+                            AttentionKernel kernel, int32_t multiprocessors, cudaStream_t stream) {
   if (!fused_attention_takes(qkv, to, depth) || images < 0 || tokens < 0 || heads < 1 || heads > 65535 || images > 65535 ||
-      tokens > INT32_MAX - kTile) {
+      tokens > INT32_MAX - 2 * kTile) {
     return cudaErrorInvalidValue;
   }
   if (images == 0 || tokens == 0) return cudaSuccess;
-  const dim3 grid(static_cast<unsigned>((tokens + kTile - 1) / kTile), static_cast<unsigned>(heads), static_cast<unsigned>(images));
+  const auto tiles = static_cast<unsigned>((tokens + kTile - 1) / kTile);
+  if (kernel != AttentionKernel::kMma) {
+    // Two groups read keys and values half as often, where that leaves every multiprocessor a block.
+    const bool many = int64_t{images} * heads * ((tiles + 1) / 2) >= multiprocessors;
+    const int32_t groups = kernel == AttentionKernel::kWgmma ? (many ? 2 : 1) : kernel == AttentionKernel::kWgmma64 ? 1 : 2;
+    return fused_attention_wgmma(qkv, to, images, tokens, heads, groups, stream);
+  }
+  const dim3 grid(tiles, static_cast<unsigned>(heads), static_cast<unsigned>(images));
   return launch(qkv.type == COMNECK_BF16 ? attend_fused<Bf16> : attend_fused<F16>, grid, kThreads, 0, stream,
                 static_cast<const uint16_t *>(qkv.data), qkv.stride, static_cast<uint16_t *>(const_cast<void *>(to.data)), to.stride, tokens);
 }

@@ -9,6 +9,7 @@
 #include "backend/bits.h"
 #include "check.h"
 #include "device_array.h"
+#include "hopper.h"
 
 using namespace comneck;
 using namespace comneck::cuda;
@@ -63,12 +64,12 @@ struct Problem {
   }
 
   // [row][head][c], without the gaps, which must not have been touched.
-  std::vector<uint16_t> run() const {
+  std::vector<uint16_t> run(AttentionKernel kernel) const {
     DeviceArray<uint16_t> device(qkv);
     DeviceArray<uint16_t> out(std::vector<uint16_t>(static_cast<size_t>(rows() == 0 ? 0 : (rows() - 1) * out_stride() + 8 + width()), kUntouched));
     const Side from{device.data() + before, stride(), numbers.type};
     const Side to{out.data() + 8, out_stride(), numbers.type};
-    CHECK(fused_attention(from, to, images, tokens, heads, kDepth, nullptr) == cudaSuccess);
+    CHECK(fused_attention(from, to, images, tokens, heads, kDepth, kernel, 4, nullptr) == cudaSuccess);
     const std::vector<uint16_t> all = out.to_host();
     std::vector<uint16_t> found;
     for (size_t i = 0; i < all.size(); i++) {
@@ -85,8 +86,8 @@ struct Problem {
   // Against f64, within what these are good for: a score is a sum of 64 products in f32, cut off below its last bit after each addition
   // of a few of them (32 times 2^-23 of the sum of sizes); e^score, its division and its product with a value inherit that error twice;
   // weights are rounded to the type, the result too; sums over the keys lose a bit for each addition of a few.
-  void check(const char *name) {
-    const std::vector<uint16_t> out = run();
+  void check(AttentionKernel kernel, const char *name) {
+    const std::vector<uint16_t> out = run(kernel);
     const double bit = std::ldexp(1.0, -23);
     double worst = 0.0;
     std::vector<double> weight(static_cast<size_t>(tokens));
@@ -141,27 +142,27 @@ struct Problem {
   }
 };
 
-void check_sizes(const Numbers &numbers) {
-  for (const int32_t tokens : {1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 128, 129}) {
+void check_sizes(AttentionKernel kernel, const Numbers &numbers) {
+  for (const int32_t tokens : {1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 81, 128, 129}) {
     Problem problem(numbers, tokens % 3 + 1, tokens, tokens % 2 + 1);
     problem.fill(static_cast<uint32_t>(tokens), static_cast<float>(tokens % 4) + 0.5f);
-    problem.check("small and medium scores");
+    problem.check(kernel, "small and medium scores");
   }
   Problem vision(numbers, 1, numbers.type == COMNECK_BF16 ? 577 : 257, 1);  // as many as a vision transformer's at 336 and at 224 or 256 pixels
   vision.fill(5, 1.7f);
-  vision.check("a vision transformer's");
+  vision.check(kernel, "a vision transformer's");
   Problem heads(numbers, 2, 20, 16);
   heads.fill(6, 2.0f);
-  heads.check("sixteen heads");
+  heads.check(kernel, "sixteen heads");
   Problem large(numbers, 1, 140, 2);
   large.fill(7, 30.0f);  // scores of some hundreds: one key takes all
-  large.check("large scores");
+  large.check(kernel, "large scores");
   large.fill(8, 0.0f);  // the mean of the values
-  large.check("equal scores");
+  large.check(kernel, "equal scores");
 }
 
 // Scores near 2^40: far beyond where a product with the scale could be rounded before it is subtracted.
-void check_huge_scores() {
+void check_huge_scores(AttentionKernel kernel) {
   Problem problem(kBf16, 1, 70, 1);
   problem.fill(9, 1.0f);
   for (int32_t j = 0; j < 70; j++) {
@@ -170,14 +171,14 @@ void check_huge_scores() {
       problem.at(j, 1, 0, c) = to_bf16(c == 0 ? 8388608.0f + (j == 66 ? 65536.0f : 0.0f) : 0.0f);
     }
   }
-  const std::vector<uint16_t> out = problem.run();
+  const std::vector<uint16_t> out = problem.run(kernel);
   for (size_t i = 0; i < 70; i++) {
     for (int32_t c = 0; c < kDepth; c++) CHECK_EQ(out[i * kDepth + static_cast<size_t>(c)], problem.at(66, 2, 0, c));
   }
 }
 
 // Scores of some -2,000, all of them: a maximum that began at zero, or took the zeros behind the last key for scores, would leave no weight.
-void check_low_scores(const Numbers &numbers) {
+void check_low_scores(AttentionKernel kernel, const Numbers &numbers) {
   for (const int32_t tokens : {17, 63, 70}) {
     Problem problem(numbers, 1, tokens, 1);
     problem.fill(13, 1.0f);
@@ -185,12 +186,12 @@ void check_low_scores(const Numbers &numbers) {
       problem.at(j, 0, 0, 7) = numbers.narrow(128.0f);
       problem.at(j, 1, 0, 7) = numbers.narrow(-128.0f);
     }
-    problem.check("low scores");
+    problem.check(kernel, "low scores");
   }
 }
 
 // One change each to two images of two heads: what it must do to the others is nothing, and the reference says what to itself.
-void check_not_finite(const Numbers &numbers) {
+void check_not_finite(AttentionKernel kernel, const Numbers &numbers) {
   constexpr int32_t kTokens = 70;
   const auto change = [&](const char *name, const std::function<void(Problem &)> &edit) {
     Problem problem(numbers, 2, kTokens, 2);
@@ -199,7 +200,7 @@ void check_not_finite(const Numbers &numbers) {
       problem.at(row, 0, 1, 3) = numbers.narrow(1.5f);  // positive, so that an infinite key gives an infinite score
     }
     edit(problem);
-    problem.check(name);
+    problem.check(kernel, name);
   };
   const uint16_t infinite = numbers.narrow(INFINITY);
   const uint16_t minus_infinite = numbers.narrow(-INFINITY);
@@ -221,10 +222,10 @@ void check_not_finite(const Numbers &numbers) {
 }
 
 // The bits of an image do not depend on those beside it, nor on the order in which threads run.
-void check_batches() {
+void check_batches(AttentionKernel kernel) {
   Problem all(kBf16, 3, 67, 2);
   all.fill(12, 2.0f);
-  const std::vector<uint16_t> expected = all.run();
+  const std::vector<uint16_t> expected = all.run(kernel);
   for (int32_t image = 0; image < 3; image++) {
     Problem one(kBf16, 1, 67, 2);
     for (int64_t row = 0; row < 67; row++) {
@@ -234,13 +235,13 @@ void check_batches() {
         }
       }
     }
-    const std::vector<uint16_t> found = one.run();
+    const std::vector<uint16_t> found = one.run(kernel);
     CHECK(std::equal(found.begin(), found.end(), expected.begin() + image * 67 * 2 * kDepth));
   }
 #if defined(COMNECK_EMULATION)
   for (uint64_t seed = 2; seed < 5; seed++) {
     emulation::seed(seed);
-    CHECK(all.run() == expected);
+    CHECK(all.run(kernel) == expected);
   }
 #endif
 }
@@ -255,24 +256,46 @@ void check_refusals() {
   CHECK(!fused_attention_takes({memory.data(), 196, COMNECK_BF16}, out, 64));
   CHECK(!fused_attention_takes(good, {memory.data(), 64, COMNECK_F16}, 64));
   CHECK(!fused_attention_takes({memory.data(), 192, COMNECK_F32}, {memory.data(), 64, COMNECK_F32}, 64));
-  CHECK(fused_attention(good, out, 1, 4, 0, 64, nullptr) == cudaErrorInvalidValue);
-  CHECK(fused_attention(good, out, 1, -1, 1, 64, nullptr) == cudaErrorInvalidValue);
-  CHECK(fused_attention(good, out, 65536, 1, 1, 64, nullptr) == cudaErrorInvalidValue);
-  CHECK(fused_attention(good, out, 0, 4, 1, 64, nullptr) == cudaSuccess);
-  CHECK(fused_attention(good, out, 1, 0, 1, 64, nullptr) == cudaSuccess);
+  CHECK(fused_attention(good, out, 1, 4, 0, 64, AttentionKernel::kMma, 4, nullptr) == cudaErrorInvalidValue);
+  CHECK(fused_attention(good, out, 1, -1, 1, 64, AttentionKernel::kMma, 4, nullptr) == cudaErrorInvalidValue);
+  CHECK(fused_attention(good, out, 65536, 1, 1, 64, AttentionKernel::kMma, 4, nullptr) == cudaErrorInvalidValue);
+  CHECK(fused_attention(good, out, 0, 4, 1, 64, AttentionKernel::kMma, 4, nullptr) == cudaSuccess);
+  CHECK(fused_attention(good, out, 1, 0, 1, 64, AttentionKernel::kMma, 4, nullptr) == cudaSuccess);
+}
+
+// However a kernel is divided into blocks.
+void check_groups() {
+  for (const int32_t tokens : {5, 64, 70, 140, 257}) {
+    Problem problem(kF16, 2, tokens, 2);
+    problem.fill(14, 1.5f);
+    const std::vector<uint16_t> expected = problem.run(AttentionKernel::kWgmma64);
+    CHECK(problem.run(AttentionKernel::kWgmma128) == expected);
+    CHECK(problem.run(AttentionKernel::kWgmma) == expected);
+  }
+}
+
+void check(AttentionKernel kernel) {
+  check_sizes(kernel, kBf16);
+  check_sizes(kernel, kF16);
+  check_huge_scores(kernel);
+  check_low_scores(kernel, kBf16);
+  check_low_scores(kernel, kF16);
+  check_not_finite(kernel, kBf16);
+  check_not_finite(kernel, kF16);
+  check_batches(kernel);
 }
 
 }  // namespace
 
 int main() {
-  check_sizes(kBf16);
-  check_sizes(kF16);
-  check_huge_scores();
-  check_low_scores(kBf16);
-  check_low_scores(kF16);
-  check_not_finite(kBf16);
-  check_not_finite(kF16);
-  check_batches();
   check_refusals();
+  check(AttentionKernel::kMma);
+  if (!has_wgmma()) {
+    std::printf("no sm_90a here: the kernel with wgmma was not run\n");
+    return 0;
+  }
+  check(AttentionKernel::kWgmma64);
+  check(AttentionKernel::kWgmma128);
+  check_groups();
   return 0;
 }

@@ -10,6 +10,7 @@
 #include "elementwise/elementwise.h"
 #include "entropy/api.h"
 #include "fused_attention/fused_attention.h"
+#include "hopper.h"
 #include "row_norm/row_norm.h"
 #include "resample/resample.h"
 #include "runtime/plan.h"
@@ -108,17 +109,26 @@ int32_t comneck_cuda_probe(int32_t device, int32_t *cause, char *text, int64_t t
 
 int32_t comneck_context_create(int32_t device, int32_t isa, comneck_context **context) {
   return guarded([&]() -> int32_t {
-    if (context == nullptr || isa != COMNECK_ISA_AUTO) return fail(COMNECK_MISUSE, "no place for the context, or an instruction set");
+    if (context == nullptr || isa < COMNECK_CUDA_ISA_AUTO || isa > COMNECK_CUDA_ISA_SM90A) {
+      return fail(COMNECK_MISUSE, "no place for the context, or %d for its instructions", isa);
+    }
     const DeviceInfo info = probe(device);
     if (info.cause != COMNECK_CUDA_AVAILABLE) return fail(COMNECK_UNSUPPORTED, "%s", info.text);
-    *context = new comneck_context{device, info};
+    auto made = std::make_unique<comneck_context>(device, info);
+    if (isa == COMNECK_CUDA_ISA_SM90A) {
+      if (const int32_t status = check_cuda(cudaSetDevice(device), "choosing the device"); status != COMNECK_OK) return status;
+      if (!has_wgmma()) return fail(COMNECK_UNSUPPORTED, "sm_90a's instructions take compute capability 9.0 and a library built for sm_90a: %s", info.text);
+      made->attention = AttentionKernel::kWgmma;
+    }
+    *context = made.release();
     return COMNECK_OK;
   });
 }
 
 int32_t comneck_context_describe(const comneck_context *context, char *text, int64_t text_bytes) {
   if (context == nullptr || text == nullptr || text_bytes < 1) return fail(COMNECK_MISUSE, "no context or no room for its text");
-  std::snprintf(text, static_cast<size_t>(text_bytes), "%s", context->info.text);
+  std::snprintf(text, static_cast<size_t>(text_bytes), "%s%s", context->info.text,
+                context->attention == AttentionKernel::kMma ? "" : ", attention with wgmma");
   return COMNECK_OK;
 }
 
@@ -467,10 +477,15 @@ int32_t comneck_plan_attention(comneck_plan *plan, const comneck_view *qkv, int3
       return fail(COMNECK_MISUSE, "attention of %d heads from %s to %s", heads, ViewText(*qkv).text, ViewText(*destination).text);
     }
     const int32_t depth = destination->channels / heads;
-    const bool fused = fused_attention_takes(side_in_plan(*qkv), side_in_plan(*destination), depth);
-    return plan->add(fused ? COMNECK_CUDA_FUSED_ATTENTION : COMNECK_CUDA_CANONICAL_ATTENTION,
-                     [from = *qkv, to = *destination, heads, depth, attend = fused ? fused_attention : attention](const Queue &q) {
-      return attend(side_of(q, from), side_of(q, to), to.images, static_cast<int32_t>(positions_of(to)), heads, depth, q.stream);
+    const auto tokens = static_cast<int32_t>(positions_of(*destination));
+    if (fused_attention_takes(side_in_plan(*qkv), side_in_plan(*destination), depth)) {
+      return plan->add(COMNECK_CUDA_FUSED_ATTENTION,
+                       [from = *qkv, to = *destination, tokens, heads, depth, kernel = plan->context->attention](const Queue &q) {
+        return fused_attention(side_of(q, from), side_of(q, to), to.images, tokens, heads, depth, kernel, q.multiprocessors, q.stream);
+      });
+    }
+    return plan->add(COMNECK_CUDA_CANONICAL_ATTENTION, [from = *qkv, to = *destination, tokens, heads, depth](const Queue &q) {
+      return attention(side_of(q, from), side_of(q, to), to.images, tokens, heads, depth, q.stream);
     });
   });
 }

@@ -23,6 +23,7 @@
 #include "device.h"
 #include "elements.h"
 #include "entropy/payload_head.h"
+#include "fused_attention/fused_attention.h"
 #include "rans_decode/rans_batch.h"
 #include "rans_decode/rans_decode.h"
 #include "rans_encode/rans_encode.h"
@@ -80,6 +81,7 @@ inline int32_t images_per_block(int32_t images, int32_t multiprocessors) { retur
 struct comneck_context {
   int32_t device;
   comneck::cuda::DeviceInfo info;
+  comneck::cuda::AttentionKernel attention = comneck::cuda::AttentionKernel::kMma;
 };
 
 struct comneck_layer {

@@ -3,7 +3,7 @@
  *
  * The library implements the functions of comneck.h on a GPU, with the same results in F32, bit by bit. It needs the driver and nothing
  * else, and loads without one. Where it differs:
- *   - comneck_context_create(device, COMNECK_ISA_AUTO, ...): the first argument is the number of the device;
+ *   - comneck_context_create(device, isa, ...): the first argument is the number of the device, the second one of COMNECK_CUDA_ISA_...;
  *   - a plan's memory is the device's: comneck_plan_seal gives NULL, the host writes and reads pinned memory of its ports, which is copied
  *     before and after an execution;
  *   - linear layers of precision BF16 run on tensor cores, others of them round inputs and weights to bf16 and then compute in F32;
@@ -38,6 +38,12 @@ enum {
  * text_bytes. Always COMNECK_OK but for misuse.
  */
 COMNECK_API int32_t comneck_cuda_probe(int32_t device, int32_t *cause, char *text, int64_t text_bytes);
+
+/*
+ * Which instructions attention on tensor cores is made of. AUTO is SM80 on every device, as long as none has shown that SM90A is right and
+ * faster there. COMNECK_UNSUPPORTED when the device is not of compute capability 9.0, or the library was built without sm_90a.
+ */
+enum { COMNECK_CUDA_ISA_AUTO = 0, COMNECK_CUDA_ISA_SM80 = 1, COMNECK_CUDA_ISA_SM90A = 2 };
 
 /* A third precision of layers. */
 enum { COMNECK_PRECISION_F16 = 2 };

@@ -27,6 +27,7 @@ import org.comneck.parity.TestBackends;
 import org.comneck.tensor.ElementType;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
+import org.junit.jupiter.params.provider.CsvSource;
 import org.junit.jupiter.params.provider.EnumSource;
 
 /** bf16 and fp16 on the cuda backend, whose linear layers and attention run on tensor cores; here on the emulation. */
@@ -41,14 +42,14 @@ class TensorCoresTest {
 
     /** The published neck at full size, from y_hat, against values computed in float64 (../shared/reference/README.md). */
     @ParameterizedTest
-    @EnumSource(names = {"BF16", "F16"})
-    void neckAgainstFloat64(Precision precision) {
+    @CsvSource({"BF16, sm_80", "F16, sm_80", "BF16, sm_90a"})
+    void neckAgainstFloat64(Precision precision, String isa) {
         SeededModel full = SeededModel.named(SeededModel.FULL);
         Map<String, TensorSource> tensors = new LinkedHashMap<>(full.tensors());
         tensors.keySet().removeIf(name -> name.startsWith("visual."));
         try (Fixture fixture = Fixture.open("square-256.safetensors");
                 ModelFile model = ModelFile.inMemory(full.manifest(), tensors);
-                Backend backend = EmulatedCuda.open();
+                Backend backend = EmulatedCuda.open(isa);
                 Neck neck = Neck.load(backend, model, precision)) {
             RunBuilder builder = backend.newRun();
             Activation yHat = builder.input(ElementType.F32, 1, fixture.height("y"), fixture.width("y"), 320);
@@ -57,7 +58,7 @@ class TensorCoresTest {
             try (Run run = builder.build()) {
                 Fixture.fill(run, yHat, fixture.floats("y_hat"));
                 run.execute();
-                ParityTable table = new ParityTable(name(precision));
+                ParityTable table = new ParityTable(name(precision) + " " + isa);
                 table.compare("neck", fixture.floats("neck"), Fixture.read(run, embeddings), limit(precision));
                 table.finish();
             }
@@ -66,8 +67,8 @@ class TensorCoresTest {
 
     /** Two blocks of the embedded encoder: close to the processor's f32, and the same bits for an image in every batch. */
     @ParameterizedTest
-    @EnumSource(names = {"BF16", "F16"})
-    void blocksDoNotDependOnTheBatch(Precision precision) {
+    @CsvSource({"BF16, sm_80", "F16, sm_80", "BF16, sm_90a", "F16, sm_90a"})
+    void blocksDoNotDependOnTheBatch(Precision precision, String isa) {
         assumeTrue(ModelFile.hasEmbedded(), "this build embeds no model");
         int tokens = 37;
         int width = 192;
@@ -77,11 +78,11 @@ class TensorCoresTest {
             values[i] = (float) random.nextGaussian();
         }
         try (ModelFile model = ModelFile.openEmbedded();
-                Backend cuda = EmulatedCuda.open();
+                Backend cuda = EmulatedCuda.open(isa);
                 Backend processor = TestBackends.fastest()) {
             float[] expected = blocks(processor, model, Precision.F32, values, 3, tokens, width);
             float[] actual = blocks(cuda, model, precision, values, 3, tokens, width);
-            ParityTable table = new ParityTable(name(precision) + " blocks");
+            ParityTable table = new ParityTable(name(precision) + " " + isa + " blocks");
             table.compare("two blocks", expected, actual, limit(precision));
             table.finish();
             int each = tokens * width;

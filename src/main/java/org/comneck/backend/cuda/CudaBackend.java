@@ -14,6 +14,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 import org.comneck.InternalException;
+import org.comneck.UsageException;
 import org.comneck.backend.Precision;
 import org.comneck.backend.library.ComneckLibrary;
 import org.comneck.backend.library.LibraryBackend;
@@ -57,6 +58,16 @@ public final class CudaBackend extends LibraryBackend {
      */
     public static final String LIBRARY_PROPERTY = "comneck.cuda.library";
 
+    /**
+     * System property that says which instructions attention in bf16 and f16 is made of: {@code sm_80}, {@code sm_90a} (wgmma and TMA, devices
+     * of compute capability 9.0 only) or {@code auto}, the default, which is {@code sm_80} on every device as long as none has shown that
+     * {@code sm_90a} is right and faster.
+     */
+    public static final String ISA_PROPERTY = "comneck.cuda.isa";
+
+    /** In the numbers of comneck_cuda.h. */
+    private static final List<String> ISAS = List.of("auto", "sm_80", "sm_90a");
+
     private static final int TEXT_BYTES = 256;
     private static final String EMULATION = "emulation on the processor";
     private static final List<Path> DRIVER = List.of(Path.of("/dev/nvidiactl"), Path.of("/dev/dxg"));
@@ -97,8 +108,17 @@ public final class CudaBackend extends LibraryBackend {
     private final ComneckLibrary library;
 
     private CudaBackend(ComneckLibrary library, int device) {
-        super("cuda", library, device, 0);
+        super("cuda", library, device, isa(System.getProperty(ISA_PROPERTY, ISAS.getFirst())));
         this.library = library;
+    }
+
+    private static int isa(String name) {
+        int isa = ISAS.indexOf(name);
+        if (isa < 0) {
+            throw new UsageException("-D" + ISA_PROPERTY + "=" + name + ": there are " + String.join(", ", ISAS)
+                    + "; auto is the default");
+        }
+        return isa;
     }
 
     @Override
@@ -127,7 +147,7 @@ public final class CudaBackend extends LibraryBackend {
 
     /** Whether this is the emulation: the same results, and times that say nothing. */
     public boolean isEmulated() {
-        return description().equals(name() + ": " + EMULATION);
+        return description().startsWith(name() + ": " + EMULATION);
     }
 
     /** Asks the driver, which takes some tens of milliseconds; where there is none, nothing is loaded. */
@@ -163,13 +183,18 @@ public final class CudaBackend extends LibraryBackend {
      * Opens the backend on a device.
      *
      * @throws InternalException when it is unavailable: ask {@link #availability} first
+     * @throws UsageException when {@link #ISA_PROPERTY} names none, or what the device lacks
      */
     public static CudaBackend open(int device) {
         Availability availability = availability(device);
         if (!availability.isAvailable()) {
             throw new InternalException("the cuda backend is unavailable: " + availability.text());
         }
-        return new CudaBackend(library().library(), device);
+        try {
+            return new CudaBackend(library().library(), device);
+        } catch (UnsupportedOperationException e) {
+            throw new UsageException("-D" + ISA_PROPERTY + ": " + e.getMessage(), e);
+        }
     }
 
     /** Opens a backend on another build of the library: the emulation. */

@@ -56,6 +56,19 @@ class CudaBackendTest {
     }
 
     @Test
+    void instructionsAreChosenByName() {
+        try (CudaBackend backend = EmulatedCuda.open("sm_90a")) {
+            assertEquals("cuda: emulation on the processor, attention with wgmma", backend.description());
+            assertTrue(backend.isEmulated());
+        }
+        try (CudaBackend backend = EmulatedCuda.open("sm_80")) {
+            assertEquals("cuda: emulation on the processor", backend.description());
+        }
+        UsageException e = assertThrows(UsageException.class, () -> EmulatedCuda.open("sm_9"));
+        assertTrue(e.getMessage().contains("auto, sm_80, sm_90a"), e.getMessage());
+    }
+
+    @Test
     void aLibraryThatCannotBeLoadedIsACauseToo() {
         System.setProperty(CudaBackend.LIBRARY_PROPERTY, "/nowhere/libcomneck_cuda.so");
         try {

@@ -29,6 +29,16 @@ public final class EmulatedCuda {
         }
     }
 
+    /** Opens it with attention of these instructions. */
+    public static CudaBackend open(String isa) {
+        System.setProperty(CudaBackend.ISA_PROPERTY, isa);
+        try {
+            return open();
+        } finally {
+            System.clearProperty(CudaBackend.ISA_PROPERTY);
+        }
+    }
+
     /** The library's path. */
     public static String file() {
         URL url = EmulatedCuda.class.getResource("linux-x86_64/libcomneck_cuda_emulated.so");
