@@ -2,9 +2,10 @@
 // them exist for sm_90a alone: COMNECK_SM90A_BODY says whether this pass compiles their bodies.
 //
 //   TensorMap, map_tokens    a tensor (images, tokens, channels) of 16-bit elements in global memory, from which boxes are loaded
-//   Barrier, init_barrier, publish_barriers, expect_bytes, wait_barrier      mbarriers of the block
+//   Barrier, init_barrier, publish_barriers, expect_bytes, arrive, wait_barrier      mbarriers of the block
 //   load_box                 cp.async.bulk.tensor: a box of tokens x 64 channels to shared memory; zeros where the tensor has ended
-//   order_products, multiply_add_group<T>, commit_products, wait_products    wgmma.fence, .mma_async, .commit_group, .wait_group
+//   order_products, multiply_add_group<T>, multiply_add_tiles<T>, commit_products, wait_products
+//                            wgmma.fence, .mma_async with its left side in registers or in shared memory, .commit_group, .wait_group
 //
 // A box lies in shared memory as rows of 64 elements, 128 bytes, at a multiple of 1024 bytes; of each eight rows, piece p (16 bytes) of row r
 // lies at place p ^ (r % 8): the 128-byte swizzle of TMA and of wgmma's descriptors.
@@ -53,6 +54,10 @@ __device__ __forceinline__ void publish_barriers() { asm volatile("fence.proxy.a
 // Arrives; the phase ends when all have arrived and this many bytes more have come.
 __device__ __forceinline__ void expect_bytes(Barrier *barrier, uint32_t bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" : : "r"(shared_address_of(barrier)), "r"(bytes) : "memory");
+}
+
+__device__ __forceinline__ void arrive(Barrier *barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" : : "r"(shared_address_of(barrier)) : "memory");
 }
 
 // Until the phase of this parity is over: 0 for the first, 1 for the second, 0 for the third and so on.
@@ -147,6 +152,51 @@ __device__ __forceinline__ void multiply_add_group(float (&sum)[8][4], const uin
 }
 #undef COMNECK_WGMMA_64
 #undef COMNECK_WGMMA_16
+
+#define COMNECK_SUM_4(j) COMNECK_SUM(j), COMNECK_SUM(j + 1), COMNECK_SUM(j + 2), COMNECK_SUM(j + 3)
+#define COMNECK_WGMMA_TILE_64(types)                                                                                         \
+  asm volatile(                                                                                                              \
+      "{\n"                                                                                                                  \
+      ".reg .pred p;\n"                                                                                                      \
+      "setp.ne.b32 p, %34, 0;\n"                                                                                             \
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32." types                                                                    \
+      " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24," \
+      " %25, %26, %27, %28, %29, %30, %31}, %32, %33, p, 1, 1, 0, 0;\n"                                                      \
+      "}"                                                                                                                    \
+      : COMNECK_SUM_4(0), COMNECK_SUM_4(4)                                                                                   \
+      : "l"(left), "l"(right), "r"(adds))
+#define COMNECK_WGMMA_TILE_128(types)                                                                                          \
+  asm volatile(                                                                                                                \
+      "{\n"                                                                                                                    \
+      ".reg .pred p;\n"                                                                                                        \
+      "setp.ne.b32 p, %66, 0;\n"                                                                                               \
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32." types                                                                     \
+      " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24,"   \
+      " %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47,"    \
+      " %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, %64, %65, p, 1, 1, 0, 0;\n"           \
+      "}"                                                                                                                      \
+      : COMNECK_SUM_4(0), COMNECK_SUM_4(4), COMNECK_SUM_4(8), COMNECK_SUM_4(12)                                                \
+      : "l"(left), "l"(right), "r"(adds))
+
+template <class T, int kColumns>
+__device__ __forceinline__ void multiply_add_tiles(float (&sum)[kColumns / 8][4], const void *a, const void *b, bool accumulates) {
+  static_assert(kColumns == 64 || kColumns == 128);
+  const uint64_t left = matrix_at(a);
+  const uint64_t right = matrix_at(b);
+  const int32_t adds = accumulates ? 1 : 0;
+  if constexpr (T::kType == COMNECK_BF16 && kColumns == 64) {
+    COMNECK_WGMMA_TILE_64("bf16.bf16");
+  } else if constexpr (T::kType == COMNECK_BF16) {
+    COMNECK_WGMMA_TILE_128("bf16.bf16");
+  } else if constexpr (kColumns == 64) {
+    COMNECK_WGMMA_TILE_64("f16.f16");
+  } else {
+    COMNECK_WGMMA_TILE_128("f16.f16");
+  }
+}
+#undef COMNECK_WGMMA_TILE_64
+#undef COMNECK_WGMMA_TILE_128
+#undef COMNECK_SUM_4
 #undef COMNECK_SUM
 
 // Whether kernels for sm_90a are in this build and the current device runs them.
@@ -231,6 +281,13 @@ inline void expect_bytes(Barrier *barrier, uint32_t bytes, emulation::Site site 
   barrier->advance();
 }
 
+inline void arrive(Barrier *barrier, emulation::Site site = emulation::Site::here()) {
+  check_barrier(barrier, site);
+  if (barrier->missing == 0) emulation::misused("more arrivals than the barrier has in a phase", site);
+  barrier->missing--;
+  barrier->advance();
+}
+
 inline void wait_barrier(Barrier *barrier, uint32_t parity, emulation::Site site = emulation::Site::here()) {
   check_barrier(barrier, site);
   emulation::wait_until([=] { return barrier->phase != parity; }, site);
@@ -273,11 +330,22 @@ void wait_products(emulation::Site site = emulation::Site::here()) {
 template <int kRows>
 void pin(float (&)[kRows][4]) {}
 
+// Element k of row r of a matrix at this address, in the swizzle; transposed: element r of row k.
+template <class T>
+float matrix_element(uint32_t address, int r, int k, bool transposed, emulation::Site site) {
+  const int row = transposed ? k : r;
+  const uint32_t linear = address + static_cast<uint32_t>(row / 8 * 1024 + row % 8 * 128 + (transposed ? r : k) * 2);
+  uint16_t element;
+  std::memcpy(&element, emulation::shared_at(linear ^ (linear >> 7 & 7u) << 4, 2, site), 2);
+  return widen<T>(element);
+}
+
 struct MultiplyAddGroup {
   float (*sum)[4];
-  const uint32_t *a;
-  uint32_t b;
+  const uint32_t *registers;  // the left side, or null
+  uint32_t a, b;              // addresses of matrices
   bool accumulates;
+  int group_row;              // of the warp's 16 rows of 64
   emulation::Site site;
 };
 
@@ -287,29 +355,26 @@ void multiply_add_group_together(void *const *lanes) {
   std::array<MultiplyAddGroup, 32> all;
   for (size_t l = 0; l < 32; l++) {
     all[l] = *static_cast<MultiplyAddGroup *>(lanes[l]);
-    if (all[0].b != all[l].b || all[0].accumulates != all[l].accumulates) {
+    if (all[0].a != all[l].a || all[0].b != all[l].b || all[0].accumulates != all[l].accumulates) {
       return emulation::failed_at("lanes of one product name different matrices", all[0].site);
     }
   }
   const emulation::Site site = all[0].site;
   emulation::product_later([=] {
     float a[16][16];
-    for (int l = 0; l < 32; l++) {
-      for (int i = 0; i < 4; i++) {
-        for (int which = 0; which < 2; which++) {
-          a[l / 4 + i % 2 * 8][l % 4 * 2 + which + i / 2 * 8] = widen<T>(static_cast<uint16_t>(all[static_cast<size_t>(l)].a[i] >> (which * 16)));
+    for (int row = 0; row < 16; row++) {
+      for (int k = 0; k < 16; k++) {
+        if (all[0].registers == nullptr) {
+          a[row][k] = matrix_element<T>(all[0].a, all[0].group_row + row, k, false, site);
+        } else {
+          const MultiplyAddGroup &lane = all[static_cast<size_t>(row % 8 * 4 + k % 8 / 2)];
+          a[row][k] = widen<T>(static_cast<uint16_t>(lane.registers[row / 8 + k / 8 * 2] >> (k % 2 * 16)));
         }
       }
     }
     float b[kColumns][16];
     for (int column = 0; column < kColumns; column++) {
-      for (int k = 0; k < 16; k++) {
-        const int row = kTransposed ? k : column;
-        const uint32_t linear = all[0].b + static_cast<uint32_t>(row / 8 * 1024 + row % 8 * 128 + (kTransposed ? column : k) * 2);
-        uint16_t element;
-        std::memcpy(&element, emulation::shared_at(linear ^ (linear >> 7 & 7u) << 4, 2, site), 2);
-        b[column][k] = widen<T>(element);
-      }
+      for (int k = 0; k < 16; k++) b[column][k] = matrix_element<T>(all[0].b, column, k, kTransposed, site);
     }
     for (int l = 0; l < 32; l++) {
       for (int j = 0; j < kColumns / 8; j++) {
@@ -322,15 +387,27 @@ void multiply_add_group_together(void *const *lanes) {
   }, site);
 }
 
+// Of a tile of 1024 bytes a product begins at a piece of its first row.
+inline uint32_t matrix_at(const void *shared, emulation::Site site) {
+  const uint32_t address = emulation::shared_address(shared, site);
+  if (address % 1024 >= 128 || address % 16 != 0) emulation::misused("a misaligned address", site);
+  return address;
+}
+
 template <class T, int kColumns, bool kTransposed>
 void multiply_add_group(float (&sum)[8][4], const uint32_t (&a)[4], const void *b, bool accumulates,
                         emulation::Site site = emulation::Site::here()) {
   static_assert(kColumns == 64 || (kColumns == 16 && !kTransposed));
-  const uint32_t address = emulation::shared_address(b, site);
-  // Of a tile of 1024 bytes a product begins at a row's pieces, or at its first row.
-  if (address % 1024 >= 128 || address % 16 != 0) emulation::misused("a misaligned address", site);
-  MultiplyAddGroup mine{sum, a, address, accumulates, site};
+  MultiplyAddGroup mine{sum, a, 0, matrix_at(b, site), accumulates, 0, site};
   emulation::together(&multiply_add_group_together<T, kColumns, kTransposed>, &mine, site);
+}
+
+template <class T, int kColumns>
+void multiply_add_tiles(float (&sum)[kColumns / 8][4], const void *a, const void *b, bool accumulates,
+                        emulation::Site site = emulation::Site::here()) {
+  static_assert(kColumns == 64 || kColumns == 128);
+  MultiplyAddGroup mine{sum, nullptr, matrix_at(a, site), matrix_at(b, site), accumulates, static_cast<int>(threadIdx.x / 32 % 4) * 16, site};
+  emulation::together(&multiply_add_group_together<T, kColumns, false>, &mine, site);
 }
 
 inline bool has_wgmma() { return true; }

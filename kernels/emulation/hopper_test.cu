@@ -182,8 +182,87 @@ void check_products() {
   }
 }
 
+template <int kColumns>
+struct TilesMemory {
+  EightRows a[8];
+  EightRows b[kColumns / 8];
+  Barrier came;
+};
+
+// out (64 x kColumns) = start + a (64 x 64) * b, both from shared memory, b (kColumns x 64) being [column][k].
+template <class T, int kColumns>
+__global__ void multiply_tiles(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, int32_t accumulates, float start,
+                               float *out) {
+#if defined(COMNECK_SM90A_BODY)
+  COMNECK_DYNAMIC_SHARED(TilesMemory<kColumns>, memory);
+  if (threadIdx.x == 0) {
+    init_barrier(&memory->came, 2);
+    publish_barriers();
+    expect_bytes(&memory->came, sizeof(memory->a) + sizeof(memory->b));
+    load_box(a, memory->a, &memory->came, 0, 0, 0);
+    load_box(b, memory->b, &memory->came, 0, 0, 0);
+  }
+  __syncthreads();
+  if (threadIdx.x == 37) arrive(&memory->came);
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  const int first = static_cast<int>(threadIdx.x / 32) * 16;
+  float sum[kColumns / 8][4];
+  COMNECK_UNROLL
+  for (int j = 0; j < kColumns / 8; j++) {
+    COMNECK_UNROLL
+    for (int i = 0; i < 4; i++) sum[j][i] = start;
+  }
+  wait_barrier(&memory->came, 0);
+  pin(sum);
+  order_products();
+  COMNECK_UNROLL
+  for (int k = 0; k < 4; k++) {
+    multiply_add_tiles<T, kColumns>(sum, &memory->a[0].element[0][k * 16], &memory->b[0].element[0][k * 16], k > 0 || accumulates != 0);
+  }
+  commit_products();
+  wait_products<0>();
+  pin(sum);
+  COMNECK_UNROLL
+  for (int j = 0; j < kColumns / 8; j++) {
+    COMNECK_UNROLL
+    for (int i = 0; i < 4; i++) out[(first + lane / 4 + i / 2 * 8) * kColumns + j * 8 + lane % 4 * 2 + i % 2] = sum[j][i];
+  }
+#else
+  __trap();
+#endif
+}
+
+template <class T, int kColumns>
+void check_tiles() {
+  std::mt19937 generator(5);
+  std::vector<uint16_t> a(64 * 64), b(kColumns * 64);
+  for (std::vector<uint16_t> *matrix : {&a, &b}) {
+    for (uint16_t &x : *matrix) x = narrow<T>(static_cast<float>(static_cast<int>(generator() % 33) - 16));
+  }
+  DeviceArray<uint16_t> device_a(a), device_b(b);
+  TensorMap map_a, map_b;
+  CHECK(map_tokens(&map_a, device_a.data(), T::kType, 1, 64, 64, 64, 64) == cudaSuccess);
+  CHECK(map_tokens(&map_b, device_b.data(), T::kType, 1, kColumns, 64, 64, kColumns) == cudaSuccess);
+  CHECK(allow_shared(multiply_tiles<T, kColumns>, sizeof(TilesMemory<kColumns>)) == cudaSuccess);
+  for (const int32_t accumulates : {0, 1}) {
+    DeviceArray<float> out(64 * kColumns);
+    CHECK(launch(multiply_tiles<T, kColumns>, 1, 128, sizeof(TilesMemory<kColumns>), nullptr, map_a, map_b, accumulates, 5.0f, out.data()) ==
+          cudaSuccess);
+    const std::vector<float> found = out.to_host();
+    for (size_t m = 0; m < 64; m++) {
+      for (size_t n = 0; n < kColumns; n++) {
+        double sum = accumulates != 0 ? 5.0 : 0.0;
+        for (size_t k = 0; k < 64; k++) sum += double{wide<T>(a[m * 64 + k])} * wide<T>(b[n * 64 + k]);
+        CHECK_EQ(found[m * kColumns + n], sum);
+      }
+    }
+  }
+}
+
 template <class T>
 void check_type() {
+  check_tiles<T, 64>();
+  check_tiles<T, 128>();
   check_products<T, 64, false>();
   check_products<T, 16, false>();
   check_products<T, 64, true>();

@@ -119,6 +119,7 @@ int32_t comneck_context_create(int32_t device, int32_t isa, comneck_context **co
       if (const int32_t status = check_cuda(cudaSetDevice(device), "choosing the device"); status != COMNECK_OK) return status;
       if (!has_wgmma()) return fail(COMNECK_UNSUPPORTED, "sm_90a's instructions take compute capability 9.0 and a library built for sm_90a: %s", info.text);
       made->attention = AttentionKernel::kWgmma;
+      made->gemm = GemmTile::kWgmma;
     }
     *context = made.release();
     return COMNECK_OK;
@@ -128,7 +129,7 @@ int32_t comneck_context_create(int32_t device, int32_t isa, comneck_context **co
 int32_t comneck_context_describe(const comneck_context *context, char *text, int64_t text_bytes) {
   if (context == nullptr || text == nullptr || text_bytes < 1) return fail(COMNECK_MISUSE, "no context or no room for its text");
   std::snprintf(text, static_cast<size_t>(text_bytes), "%s%s", context->info.text,
-                context->attention == AttentionKernel::kMma ? "" : ", attention with wgmma");
+                context->attention == AttentionKernel::kMma ? "" : ", wgmma");
   return COMNECK_OK;
 }
 
@@ -347,12 +348,12 @@ int32_t comneck_plan_convolution(comneck_plan *plan, const comneck_layer *layer,
       product.outputs = g.output_channels;
       product.type = layer->tensor_type;
       product.function = function;
-      return plan->add(COMNECK_CUDA_TENSOR_GEMM, [product, from = present[0], to = *destination, has_residual = residual != nullptr,
+      return plan->add(COMNECK_CUDA_TENSOR_GEMM, [product, from = present[0], to = *destination, tile = plan->context->gemm, has_residual = residual != nullptr,
                         added = residual != nullptr ? *residual : comneck_view{}](const Queue &queue) mutable {
         product.source = side_of(queue, from);
         if (has_residual) product.residual = side_of(queue, added);
         product.destination = side_of(queue, to);
-        return tensor_gemm(product, GemmTile::kAuto, queue.multiprocessors, queue.stream);
+        return tensor_gemm(product, tile, queue.multiprocessors, queue.stream);
       });
     }
     ConvCall call{};

@@ -28,6 +28,7 @@
 #include "rans_decode/rans_decode.h"
 #include "rans_encode/rans_encode.h"
 #include "runtime/device_info.h"
+#include "tensor_gemm/tensor_gemm.h"
 
 namespace comneck::cuda {
 
@@ -82,6 +83,7 @@ struct comneck_context {
   int32_t device;
   comneck::cuda::DeviceInfo info;
   comneck::cuda::AttentionKernel attention = comneck::cuda::AttentionKernel::kMma;
+  comneck::cuda::GemmTile gemm = comneck::cuda::GemmTile::kAuto;
 };
 
 struct comneck_layer {

@@ -10,7 +10,7 @@
 #include "tensor_gemm/tensor_gemm.h"
 
 #include "backend/bits.h"
-#include "tensor_core.h"
+#include "tensor_gemm/gemm_rows.h"
 
 namespace comneck::cuda {
 
@@ -59,23 +59,6 @@ __device__ inline uint4 gather_piece(const Side &source, const Patches &patches,
     }
   }
   return {pairs[0], pairs[1], pairs[2], pairs[3]};
-}
-
-template <class T>
-__device__ inline float load_value(const Side &side, int64_t row, int64_t c) {
-  const int64_t at = row * side.stride + c;
-  return side.type == COMNECK_F32 ? static_cast<const float *>(side.data)[at] : widen<T>(static_cast<const uint16_t *>(side.data)[at]);
-}
-
-template <class T>
-__device__ inline void store_value(const Side &side, int64_t row, int64_t c, float value) {
-  const int64_t at = row * side.stride + c;
-  void *data = const_cast<void *>(side.data);
-  if (side.type == COMNECK_F32) {
-    static_cast<float *>(data)[at] = value;
-  } else {
-    static_cast<uint16_t *>(data)[at] = static_cast<uint16_t>(pack_pair<T>(value, 0.0f));
-  }
 }
 
 // What a block's shared memory holds: the stages, then the sums.
@@ -191,51 +174,7 @@ __global__ void __launch_bounds__(kWarpsDown *kWarpsAcross * 32) multiply_rows(G
     }
   }
   __syncthreads();
-  COMNECK_UNROLL_BY(1)
-  for (int e = t; e < rows_left * (kColumns / 4); e += kThreads) {
-    const int row = e / (kColumns / 4);
-    const int column = e % (kColumns / 4) * 4;
-    const int count = min(4, columns_left - column);
-    if (count <= 0) continue;
-    const int64_t r = first_row + row;
-    const int64_t c = first_column + column;
-    const bool whole = neighbours && count == 4;
-    float value[4];
-    COMNECK_UNROLL
-    for (int i = 0; i < 4; i++) value[i] = sums[row * Memory::kPitch + column + i] + (i < count ? call.bias[c + i] : 0.0f);
-    if (call.residual.data != nullptr) {
-      if (whole && call.residual.type == COMNECK_F32) {
-        const float4 x = *reinterpret_cast<const float4 *>(static_cast<const float *>(call.residual.data) + r * call.residual.stride + c);
-        value[0] = value[0] + x.x;
-        value[1] = value[1] + x.y;
-        value[2] = value[2] + x.z;
-        value[3] = value[3] + x.w;
-      } else {
-        COMNECK_UNROLL
-        for (int i = 0; i < 4; i++) {
-          if (i < count) value[i] = value[i] + load_value<T>(call.residual, r, c + i);
-        }
-      }
-    }
-    COMNECK_UNROLL
-    for (int i = 0; i < 4; i++) value[i] = apply_function(call.function, value[i]);
-    void *to = const_cast<void *>(call.destination.data);
-    const int64_t at = r * call.destination.stride + c;
-    if (whole && call.destination.type == COMNECK_F32) {
-      *reinterpret_cast<float4 *>(static_cast<float *>(to) + at) = {value[0], value[1], value[2], value[3]};
-    } else if (whole) {
-      *reinterpret_cast<uint2 *>(static_cast<uint16_t *>(to) + at) = {pack_pair<T>(value[0], value[1]), pack_pair<T>(value[2], value[3])};
-    } else {
-      COMNECK_UNROLL
-      for (int i = 0; i < 4; i++) {
-        if (i < count) store_value<T>(call.destination, r, c + i, value[i]);
-      }
-    }
-  }
-}
-
-bool is_aligned(const Side &side, uintptr_t bytes, int64_t elements) {
-  return side.data == nullptr || (reinterpret_cast<uintptr_t>(side.data) % bytes == 0 && side.stride % elements == 0);
+  finish_rows<T, kColumns, Memory::kPitch, kThreads>(call, sums, first_row, rows_left, first_column, neighbours);
 }
 
 template <class T, int kRows, int kColumns, int kWarpsDown, int kWarpsAcross>
@@ -246,9 +185,8 @@ cudaError_t launch_tile(const GemmCall &call, cudaStream_t stream) {
     if (const cudaError_t error = allow_shared(kernel, kBytes); error != cudaSuccess) return error;
   }
   const bool aligned = call.patches.run == 0 && call.source.type == T::kType && is_aligned(call.source, 16, 8);
-  const auto four = [](const Side &side) { return is_aligned(side, side.type == COMNECK_F32 ? 16 : 8, 4); };
   const dim3 grid(static_cast<unsigned>((call.rows + kRows - 1) / kRows), static_cast<unsigned>((call.outputs + kColumns - 1) / kColumns));
-  return launch(kernel, grid, kWarpsDown * kWarpsAcross * 32, kBytes, stream, call, aligned, four(call.residual) && four(call.destination));
+  return launch(kernel, grid, kWarpsDown * kWarpsAcross * 32, kBytes, stream, call, aligned, has_neighbours(call));
 }
 
 template <class T>
@@ -268,7 +206,11 @@ cudaError_t tensor_gemm(const GemmCall &call, GemmTile tile, int32_t multiproces
   }
   if (call.rows == 0) return cudaSuccess;
   const int64_t large_blocks = (call.rows + 127) / 128 * ((call.outputs + 127) / 128);
-  const bool large = tile == GemmTile::kLarge || (tile == GemmTile::kAuto && large_blocks >= multiprocessors);
+  const bool fills = large_blocks >= multiprocessors;
+  if (tile >= GemmTile::kWgmma && tensor_gemm_wgmma_takes(call)) {
+    return tensor_gemm_wgmma(call, tile == GemmTile::kWgmma ? fills : tile == GemmTile::kWgmmaLarge, stream);
+  }
+  const bool large = tile == GemmTile::kLarge || tile == GemmTile::kWgmmaLarge || ((tile == GemmTile::kAuto || tile == GemmTile::kWgmma) && fills);
   return call.type == COMNECK_BF16 ? launch_type<Bf16>(call, large, stream) : launch_type<F16>(call, large, stream);
 }
 

@@ -45,11 +45,16 @@ struct GemmCall {
   Patches patches;          // run 0, or where source's rows lie, whose stride says nothing then
 };
 
-// 64 x 64 outputs a block, or 128 x 128. Same bits.
-enum class GemmTile { kAuto, kSmall, kLarge };
+// Blocks of 64 x 64 outputs, or of 128 x 128, of mma.sync (sm_80 and later) or of wgmma and TMA (sm_90a alone; what tensor_gemm_wgmma_takes refuses
+// takes mma.sync then). The same bits in both sizes.
+enum class GemmTile { kAuto, kSmall, kLarge, kWgmma, kWgmmaSmall, kWgmmaLarge };
 
 // cudaErrorInvalidValue: types other than those above, negative sizes, misaligned weights. multiprocessors: of the device, for the tile.
 cudaError_t tensor_gemm(const GemmCall &call, GemmTile tile, int32_t multiprocessors, cudaStream_t stream);
+
+// Its part for sm_90a. Takes sources of the call's type with 16-byte aligned rows that TMA can number, where has_wgmma (hopper.h).
+bool tensor_gemm_wgmma_takes(const GemmCall &call);
+cudaError_t tensor_gemm_wgmma(const GemmCall &call, bool large, cudaStream_t stream);
 
 }  // namespace comneck::cuda
 

@@ -1,13 +1,15 @@
-// The kernel against f64 on the same rounded numbers, both tiles, at sizes around them: sources, residuals and destinations of every type,
+// The kernels against f64 on the same rounded numbers, all tiles, at sizes around them: sources, residuals and destinations of every type,
 // aligned and not, with NaNs in every gap of memory and nothing behind its end.
 #include "tensor_gemm/tensor_gemm.h"
 
 #include <cmath>
 #include <random>
+#include <utility>
 
 #include "backend/bits.h"
 #include "check.h"
 #include "device_array.h"
+#include "hopper.h"
 
 using namespace comneck;
 using namespace comneck::cuda;
@@ -103,6 +105,16 @@ Matrix multiply(const Case &c, const Matrix &source, const std::vector<uint16_t>
   return out;
 }
 
+void check_values(const Case &c, const Matrix &source, const std::vector<float> &weight, const std::vector<float> &bias, const Matrix *added,
+                  const Matrix &out);
+
+// The tiles of a kind of products: small and large.
+std::vector<std::pair<GemmTile, GemmTile>> kinds_of_tiles() {
+  std::vector<std::pair<GemmTile, GemmTile>> kinds = {{GemmTile::kSmall, GemmTile::kLarge}};
+  if (has_wgmma()) kinds.emplace_back(GemmTile::kWgmmaSmall, GemmTile::kWgmmaLarge);
+  return kinds;
+}
+
 void check_case(const Case &c) {
   std::mt19937 generator(static_cast<uint32_t>(c.rows * 31 + c.inputs * 7 + c.outputs));
   std::normal_distribution<float> normal;
@@ -120,10 +132,16 @@ void check_case(const Case &c) {
   }
   const std::vector<uint16_t> packed = pack_gemm_weights(weight.data(), c.outputs, c.inputs, c.type);
   const Matrix *added = c.residual < 0 ? nullptr : &residual;
-  const Matrix small = multiply(c, source, packed, bias, added, GemmTile::kSmall);
-  const Matrix large = multiply(c, source, packed, bias, added, GemmTile::kLarge);
-  CHECK(small.bytes == large.bytes);
+  for (const auto &[small_tile, large_tile] : kinds_of_tiles()) {
+    const Matrix small = multiply(c, source, packed, bias, added, small_tile);
+    const Matrix large = multiply(c, source, packed, bias, added, large_tile);
+    CHECK(small.bytes == large.bytes);
+    check_values(c, source, weight, bias, added, small);
+  }
+}
 
+void check_values(const Case &c, const Matrix &source, const std::vector<float> &weight, const std::vector<float> &bias, const Matrix *added,
+                  const Matrix &out) {
   // A sum loses less than 2^-23 of its terms' sizes at each addition of a few products; functions are good to some units in the last place
   // and stretch what they get by at most 1.13.
   const double bit = std::ldexp(1.0, -23);
@@ -140,11 +158,11 @@ void check_case(const Case &c) {
         sizes += std::fabs(product);
       }
       if (added != nullptr) {
-        sum += residual.get(r, o);
-        sizes += std::fabs(residual.get(r, o));
+        sum += added->get(r, o);
+        sizes += std::fabs(added->get(r, o));
       }
       const double expected = function_of(c.function, sum);
-      const double found = small.get(r, o);
+      const double found = out.get(r, o);
       const double tolerance = unit * std::fabs(expected) + 1.13 * sizes * (c.inputs / 4 + 8) * bit + 1e-6;
       worst = std::max(worst, std::fabs(found - expected) / tolerance);
       if (!(std::fabs(found - expected) <= tolerance)) {
@@ -161,7 +179,7 @@ void check_case(const Case &c) {
 }
 
 // A row's bits are the same alone, in a batch, and in any order of threads; what is not finite stays in its row.
-void check_rows() {
+void check_rows(GemmTile automatic, GemmTile small_tile, GemmTile large_tile) {
   const Case c{130, 100, 72, COMNECK_BF16, COMNECK_BF16, -1, COMNECK_F32, kAligned, kAligned, COMNECK_QUICK_GELU};
   std::mt19937 generator(4);
   std::normal_distribution<float> normal;
@@ -173,23 +191,23 @@ void check_rows() {
   for (float &w : weight) w = normal(generator);
   const std::vector<float> bias(static_cast<size_t>(c.outputs), 0.5f);
   const std::vector<uint16_t> packed = pack_gemm_weights(weight.data(), c.outputs, c.inputs, c.type);
-  const Matrix all = multiply(c, source, packed, bias, nullptr, GemmTile::kAuto);
+  const Matrix all = multiply(c, source, packed, bias, nullptr, automatic);
   for (const int64_t row : {0, 63, 64, 129}) {
     Matrix one(COMNECK_BF16, 1, c.inputs, kAligned);
     for (int32_t k = 0; k < c.inputs; k++) one.set(0, k, source.get(row, k));
-    const Matrix alone = multiply(c, one, packed, bias, nullptr, GemmTile::kAuto);
+    const Matrix alone = multiply(c, one, packed, bias, nullptr, automatic);
     for (int32_t o = 0; o < c.outputs; o++) CHECK_EQ(alone.get(0, o), all.get(row, o));
   }
 #if defined(COMNECK_EMULATION)
   for (uint64_t seed = 2; seed < 8; seed++) {
     emulation::seed(seed);
-    CHECK(multiply(c, source, packed, bias, nullptr, GemmTile::kSmall).bytes == all.bytes);
-    CHECK(multiply(c, source, packed, bias, nullptr, GemmTile::kLarge).bytes == all.bytes);
+    CHECK(multiply(c, source, packed, bias, nullptr, small_tile).bytes == all.bytes);
+    CHECK(multiply(c, source, packed, bias, nullptr, large_tile).bytes == all.bytes);
   }
 #endif
   source.set(5, 99, NAN);
   source.set(70, 0, INFINITY);
-  const Matrix found = multiply(c, source, packed, bias, nullptr, GemmTile::kSmall);
+  const Matrix found = multiply(c, source, packed, bias, nullptr, small_tile);
   for (int64_t r = 0; r < c.rows; r++) {
     for (int32_t o = 0; o < c.outputs; o++) {
       const float x = found.get(r, o);
@@ -247,7 +265,7 @@ void check_patches(int32_t type, int32_t stored) {
   call.type = type;
   constexpr int64_t kLine = kWidth * kColors;
   call.patches = {kSide * kColors, kDown, kAcross, kLine, kSide * kLine, kHeight * kLine};
-  for (const GemmTile tile : {GemmTile::kSmall, GemmTile::kLarge}) {
+  for (const GemmTile tile : {GemmTile::kSmall, GemmTile::kLarge, GemmTile::kWgmma}) {  // the last of which does not take them
     CHECK(tensor_gemm(call, tile, 4, nullptr) == cudaSuccess);
     CHECK(device_out.to_host() == expected.bytes);
   }
@@ -280,6 +298,18 @@ void check_refusals() {
   wrong = call;
   wrong.inputs = 0;
   CHECK(run(wrong) == cudaErrorInvalidValue);
+  if (has_wgmma()) {
+    CHECK(tensor_gemm_wgmma_takes(call));
+    wrong = call;
+    wrong.patches = {8, 1, 1, 8, 8, 8};
+    CHECK(!tensor_gemm_wgmma_takes(wrong));
+    wrong = call;
+    wrong.source.data = memory.data() + 1;
+    CHECK(!tensor_gemm_wgmma_takes(wrong));
+    wrong = call;
+    wrong.source.type = COMNECK_F32;
+    CHECK(!tensor_gemm_wgmma_takes(wrong));
+  }
   wrong = call;
   wrong.rows = 0;
   CHECK(run(wrong) == cudaSuccess);
@@ -303,7 +333,13 @@ int main() {
   check_case({257, 192, 192, kB, kB, kF, kF, kAligned, kAligned, COMNECK_NONE});
   check_case({257, 64, 256, kB, kB, -1, kB, kAligned, kAligned, COMNECK_QUICK_GELU});
   check_case({5, 1100, 40, kB, kB, kF, kF, kAligned, kAligned, COMNECK_NONE});
-  check_rows();
+  check_case({150, 700, 140, kH, kH, kF, kH, kAligned, kAligned, COMNECK_QUICK_GELU});
+  check_rows(GemmTile::kAuto, GemmTile::kSmall, GemmTile::kLarge);
+  if (has_wgmma()) {
+    check_rows(GemmTile::kWgmma, GemmTile::kWgmmaSmall, GemmTile::kWgmmaLarge);
+  } else {
+    std::printf("no sm_90a here: the kernel with wgmma was not run\n");
+  }
   check_patches(kB, kF);
   check_patches(kH, kH);
   check_refusals();

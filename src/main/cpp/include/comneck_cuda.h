@@ -40,7 +40,7 @@ enum {
 COMNECK_API int32_t comneck_cuda_probe(int32_t device, int32_t *cause, char *text, int64_t text_bytes);
 
 /*
- * Which instructions attention on tensor cores is made of. AUTO is SM80 on every device, as long as none has shown that SM90A is right and
+ * Which instructions attention and linear layers on tensor cores are made of. AUTO is SM80 on every device, as long as none has shown that SM90A is right and
  * faster there. COMNECK_UNSUPPORTED when the device is not of compute capability 9.0, or the library was built without sm_90a.
  */
 enum { COMNECK_CUDA_ISA_AUTO = 0, COMNECK_CUDA_ISA_SM80 = 1, COMNECK_CUDA_ISA_SM90A = 2 };

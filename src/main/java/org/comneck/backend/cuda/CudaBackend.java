@@ -59,7 +59,7 @@ public final class CudaBackend extends LibraryBackend {
     public static final String LIBRARY_PROPERTY = "comneck.cuda.library";
 
     /**
-     * System property that says which instructions attention in bf16 and f16 is made of: {@code sm_80}, {@code sm_90a} (wgmma and TMA, devices
+     * System property that says which instructions attention and linear layers in bf16 and f16 are made of: {@code sm_80}, {@code sm_90a} (wgmma and TMA, devices
      * of compute capability 9.0 only) or {@code auto}, the default, which is {@code sm_80} on every device as long as none has shown that
      * {@code sm_90a} is right and faster.
      */

@@ -58,7 +58,7 @@ class CudaBackendTest {
     @Test
     void instructionsAreChosenByName() {
         try (CudaBackend backend = EmulatedCuda.open("sm_90a")) {
-            assertEquals("cuda: emulation on the processor, attention with wgmma", backend.description());
+            assertEquals("cuda: emulation on the processor, wgmma", backend.description());
             assertTrue(backend.isEmulated());
         }
         try (CudaBackend backend = EmulatedCuda.open("sm_80")) {
