@@ -63,6 +63,14 @@ final class ServeCommand implements Callable<Integer> {
             description = "Longest wait for others while a thread is free; default ${DEFAULT-VALUE}.")
     private long batchDelay = Batching.DEFAULT.delayMicros();
 
+    @Option(
+            names = "--batches",
+            paramLabel = "N",
+            description =
+                    "Batches computed side by side; default 1 on the processor, whose cores one batch fills, 2 on a GPU,"
+                            + " where one is prepared while another one is computed.")
+    private Integer batches;
+
     @Option(names = "--queue", paramLabel = "N", description = "Most requests that wait; default ${DEFAULT-VALUE}.")
     private int queue = Batching.DEFAULT.queue();
 
@@ -150,7 +158,8 @@ final class ServeCommand implements Callable<Integer> {
                 .withBatching(Batching.DEFAULT
                         .withImages(batch)
                         .withDelayMicros(batchDelay)
-                        .withQueue(queue))
+                        .withQueue(queue)
+                        .withThreads(batches != null ? batches : Batching.DEFAULT.threads()))
                 .withLimits(Limits.DEFAULT
                         .withBodyBytes(maxBody)
                         .withPixels(maxPixels, maxPhotoPixels)
@@ -161,6 +170,9 @@ final class ServeCommand implements Callable<Integer> {
         Models loaded = models != null
                 ? Models.folder(models, engine)
                 : engineFlags.model() != null ? Models.file(engineFlags.model(), engine) : Models.embedded(engine);
+        if (batches == null && loaded.onDevice()) {
+            options = options.withBatching(options.batching().withThreads(2));
+        }
         ComneckServer server = ComneckServer.start(options, loaded);
         Main.onStop(() -> server.drain() ? ExitStatus.OK : ExitStatus.INTERNAL);
         Main.Streams streams = Main.streams(spec);

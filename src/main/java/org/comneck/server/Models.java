@@ -165,6 +165,13 @@ public final class Models implements AutoCloseable {
         return defaultName;
     }
 
+    /** Whether a GPU computes one of the loaded models. */
+    public boolean onDevice() {
+        return table.values().stream()
+                .flatMap(versions -> versions.values().stream())
+                .anyMatch(model -> model.engine().backend().startsWith("cuda: "));
+    }
+
     /** Versions of a loaded model, lowest first; empty when there is none. */
     public List<String> versions(String name) {
         NavigableMap<String, Model> versions = table.get(name);
