@@ -1,4 +1,4 @@
-// Buffers of the kernels' tests: rows of channels in F32 or BF16, with elements beside them that nobody may touch, filled with what is hard.
+// Buffers of the kernels' tests: rows of channels in F32, BF16 or F16, with elements beside them that nobody may touch, filled with what is hard.
 #ifndef COMNECK_KERNELS_STRIDED_BUFFER_H
 #define COMNECK_KERNELS_STRIDED_BUFFER_H
 
@@ -35,10 +35,16 @@ struct StridedBuffer {
   }
 
   void put(float value) {
-    const uint16_t half = to_bf16(value);
-    const auto *from = type == COMNECK_F32 ? reinterpret_cast<const uint8_t *>(&value) : reinterpret_cast<const uint8_t *>(&half);
-    bytes.insert(bytes.end(), from, from + size());
+    bytes.resize(bytes.size() + static_cast<size_t>(size()));
+    set(static_cast<int64_t>(bytes.size()) / size() - 1, value);
   }
+  // Element i of memory, gaps included.
+  void set(int64_t i, float value) {
+    const uint16_t half = type == COMNECK_F16 ? to_f16(value) : to_bf16(value);
+    std::memcpy(bytes.data() + i * size(), type == COMNECK_F32 ? static_cast<const void *>(&value) : &half, static_cast<size_t>(size()));
+  }
+  void set(int64_t row, int32_t c, float value) { set(row * stride + before + c, value); }
+  float get(int64_t row, int32_t c) const { return std::bit_cast<float>(bits(bytes, static_cast<size_t>(row * stride + before + c))); }
   int64_t size() const { return type == COMNECK_F32 ? 4 : 2; }
   uint8_t *data() { return bytes.data() + before * size(); }
   Side side(uint8_t *device) const { return {device + before * size(), stride, type}; }
@@ -47,7 +53,9 @@ struct StridedBuffer {
   uint32_t bits(const std::vector<uint8_t> &memory, size_t i) const {
     uint32_t value = 0;
     std::memcpy(&value, memory.data() + i * static_cast<size_t>(size()), static_cast<size_t>(size()));
-    const uint32_t widened = type == COMNECK_F32 ? value : value << 16;
+    const uint32_t widened = type == COMNECK_F32   ? value
+                             : type == COMNECK_F16 ? std::bit_cast<uint32_t>(from_f16(static_cast<uint16_t>(value)))
+                                                   : value << 16;
     return std::isnan(std::bit_cast<float>(widened)) ? 0x7FC00000u : widened;
   }
   void check_same(const std::vector<uint8_t> &expected, const std::vector<uint8_t> &found, const char *what) const {

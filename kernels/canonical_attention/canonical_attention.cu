@@ -2,40 +2,13 @@
 
 #include <cmath>
 
+#include "canonical_sum.h"
+
 namespace comneck::cuda {
 namespace {
 
-constexpr int32_t kPartials = 16;
-constexpr int32_t kNormThreads = 128;
 constexpr int32_t kThreads = 128;
 constexpr int64_t kMostSharedFloats = 50000;
-
-// sum in order of the sixteen partial sums, which the lanes of a half warp hold
-__device__ inline float sum_partials(float partial) {
-  const int base = static_cast<int>(threadIdx.x % 32) & ~(kPartials - 1);
-  float sum = __shfl_sync(0xFFFFFFFFu, partial, base);
-  for (int i = 1; i < kPartials; i++) sum = sum + __shfl_sync(0xFFFFFFFFu, partial, base + i);
-  return sum;
-}
-
-// A row has sixteen threads.
-__global__ void __launch_bounds__(kNormThreads) normalize_rows(Side from, const float *weight, const float *bias, float epsilon, Side to,
-                                                               int64_t rows, int32_t channels) {
-  const int32_t first = static_cast<int32_t>(threadIdx.x % kPartials);
-  const int64_t row = int64_t{blockIdx.x} * (kNormThreads / kPartials) + threadIdx.x / kPartials;
-  const int32_t here = row < rows ? channels : 0;
-  float partial = 0.0f;
-  for (int32_t c = first; c < here; c += kPartials) partial = partial + load(from, row, c);
-  const float mean = sum_partials(partial) / static_cast<float>(channels);
-  partial = 0.0f;
-  for (int32_t c = first; c < here; c += kPartials) {
-    const float d = load(from, row, c) - mean;
-    partial = fmaf(d, d, partial);
-  }
-  const float variance = sum_partials(partial) / static_cast<float>(channels);
-  const float inverse = 1.0f / sqrtf(variance + epsilon);
-  for (int32_t c = first; c < here; c += kPartials) store(to, row, c, fmaf((load(from, row, c) - mean) * inverse, weight[c], bias[c]));
-}
 
 // A block computes one query of one head.
 __global__ void __launch_bounds__(kThreads) attend(Side qkv, Side to, int32_t tokens, int32_t depth, float scale) {
@@ -86,15 +59,6 @@ __global__ void __launch_bounds__(kThreads) attend(Side qkv, Side to, int32_t to
 }
 
 }  // namespace
-
-cudaError_t layer_norm(const Side &from, const float *weight, const float *bias, float epsilon, const Side &to, int64_t rows,
-                       int32_t channels, cudaStream_t stream) {
-  constexpr int64_t kRows = kNormThreads / kPartials;
-  if (rows < 0 || channels < 1 || rows > kRows * INT32_MAX) return cudaErrorInvalidValue;
-  if (rows == 0) return cudaSuccess;
-  return launch(normalize_rows, static_cast<unsigned>((rows + kRows - 1) / kRows), kNormThreads, 0, stream, from, weight, bias, epsilon, to,
-                rows, channels);
-}
 
 cudaError_t attention(const Side &qkv, const Side &to, int32_t images, int32_t tokens, int32_t heads, int32_t depth, cudaStream_t stream) {
   if (images < 0 || tokens < 0 || heads < 1 || depth < 1 || heads > 65535 || images > 65535 || int64_t{tokens} + depth > kMostSharedFloats) {

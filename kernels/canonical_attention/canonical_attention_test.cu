@@ -1,5 +1,5 @@
-// LayerNorm and attention against the processor's canonical kernels of vision.h, bit by bit: sizes around sixteen partial sums, a warp and a
-// block, F32 and BF16, strided views whose neighbours stay untouched.
+// Attention against the processor's canonical kernels of vision.h, bit by bit: sizes around sixteen partial sums, a warp and a block, F32 and
+// BF16, strided views whose neighbours stay untouched.
 #include "canonical_attention/canonical_attention.h"
 
 #include <cstdlib>
@@ -14,32 +14,6 @@ using namespace comneck::cuda;
 namespace {
 
 constexpr int32_t kTypes[] = {COMNECK_F32, COMNECK_BF16};
-
-void check_layer_norm() {
-  Random random{61};
-  for (const int64_t rows : {0, 1, 7, 8, 9, 31, 33}) {
-    for (const int32_t channels : {1, 2, 15, 16, 17, 31, 32, 33, 192, 257}) {
-      for (const int32_t type : kTypes) {
-        const int32_t other = random.below(2) == 0 ? COMNECK_F32 : COMNECK_BF16;
-        StridedBuffer from(&random, rows, channels, type, false), to(&random, rows, channels, other, false);
-        std::vector<float> weight, bias;
-        for (int32_t c = 0; c < channels; c++) {
-          weight.push_back(hard_value(&random, false));
-          bias.push_back(hard_value(&random, false));
-        }
-        const DeviceArray<uint8_t> device_from(from.bytes);
-        const DeviceArray<float> device_weight(weight), device_bias(bias);
-        DeviceArray<uint8_t> device_to(to.bytes);
-        const float epsilon = random.below(3) == 0 ? 0.0f : 1e-5f;  // without it a row of one value divides by zero
-        CHECK(layer_norm(from.side(const_cast<uint8_t *>(device_from.data())), device_weight.data(), device_bias.data(), epsilon,
-                         to.side(device_to.data()), rows, channels, nullptr) == cudaSuccess);
-        vision_portable().layer_norm({{from.data(), from.type, from.stride}, {to.data(), to.type, to.stride}, weight.data(), bias.data(), channels, epsilon},
-                                     0, rows);
-        to.check_same(to.bytes, device_to.to_host(), "layer norm");
-      }
-    }
-  }
-}
 
 struct Size {
   int32_t images, tokens, heads, depth;
@@ -86,9 +60,6 @@ void check_attention() {
 
 void check_misuse() {
   const Side none{nullptr, 1, COMNECK_F32};
-  CHECK(layer_norm(none, nullptr, nullptr, 0, none, -1, 4, nullptr) == cudaErrorInvalidValue);
-  CHECK(layer_norm(none, nullptr, nullptr, 0, none, 4, 0, nullptr) == cudaErrorInvalidValue);
-  CHECK(layer_norm(none, nullptr, nullptr, 0, none, 0, 4, nullptr) == cudaSuccess);
   CHECK(attention(none, none, 1, 1, 0, 4, nullptr) == cudaErrorInvalidValue);
   CHECK(attention(none, none, 1, 1, 1, 0, nullptr) == cudaErrorInvalidValue);
   CHECK(attention(none, none, -1, 1, 1, 1, nullptr) == cudaErrorInvalidValue);
@@ -103,7 +74,6 @@ void check_misuse() {
 
 int main() {
   check_misuse();
-  check_layer_norm();
   check_attention();
   return 0;
 }

@@ -6,6 +6,7 @@
 
 #include "backend/bits.h"
 #include "canonical_attention/canonical_attention.h"
+#include "canonical_norm/canonical_norm.h"
 #include "comneck_cuda.h"
 #include "elementwise/elementwise.h"
 #include "entropy/api.h"
@@ -53,6 +54,28 @@ int32_t check_same(const comneck_view &a, const comneck_view &b) {
 int32_t check_tokens(const comneck_view &a, const comneck_view &b) {
   if (a.grid == COMNECK_FULL && b.grid == COMNECK_FULL && a.images == b.images) return COMNECK_OK;
   return fail(COMNECK_MISUSE, "%s and %s should be full grids of one batch", ViewText(a).text, ViewText(b).text);
+}
+
+int32_t check_norm(const comneck_view &source, const float *weight, int64_t weight_bytes, const float *bias, int64_t bias_bytes) {
+  const int64_t bytes = int64_t{source.channels} * 4;
+  if (weight != nullptr && bias != nullptr && weight_bytes == bytes && bias_bytes == bytes) return COMNECK_OK;
+  return fail(COMNECK_MISUSE, "a LayerNorm of %d channels without weight or bias of that size", source.channels);
+}
+
+int32_t check_embedding(comneck_plan &plan, const comneck_view *source, const float *class_token, int64_t class_token_bytes,
+                        const float *positions, int64_t positions_bytes, const comneck_view *destination) {
+  COMNECK_CHECK(check_values(plan, source, "the source"));
+  COMNECK_CHECK(check_values(plan, destination, "the destination"));
+  COMNECK_CHECK(check_tokens(*source, *destination));
+  const int64_t shift = class_token == nullptr ? 0 : 1;
+  const int64_t bytes = int64_t{source->channels} * 4;
+  const int64_t tokens = positions_of(*source) + shift;
+  if (source->channels == destination->channels && positions_of(*destination) == tokens && class_token_bytes == shift * bytes &&
+      positions != nullptr && positions_bytes == tokens * bytes) {
+    return COMNECK_OK;
+  }
+  return fail(COMNECK_MISUSE, "%s does not become %s with a table of %lld bytes", ViewText(*source).text, ViewText(*destination).text,
+              static_cast<long long>(positions_bytes));
 }
 
 int32_t no_plan() { return fail(COMNECK_MISUSE, "no plan"); }
@@ -454,14 +477,11 @@ int32_t comneck_plan_layer_norm(comneck_plan *plan, const comneck_view *source, 
     COMNECK_CHECK(check_values(*plan, source, "the source"));
     COMNECK_CHECK(check_values(*plan, destination, "the destination"));
     COMNECK_CHECK(check_same(*source, *destination));
-    const int64_t bytes = int64_t{source->channels} * 4;
-    if (weight == nullptr || bias == nullptr || weight_bytes != bytes || bias_bytes != bytes) {
-      return fail(COMNECK_MISUSE, "a LayerNorm of %d channels without weight or bias of that size", source->channels);
-    }
+    COMNECK_CHECK(check_norm(*source, weight, weight_bytes, bias, bias_bytes));
     const bool fast = row_norm_takes(side_in_plan(*source), side_in_plan(*destination), source->channels);
     return plan->add(fast ? COMNECK_CUDA_ROW_NORM : COMNECK_CUDA_CANONICAL_NORM,
-                     [from = *source, to = *destination, epsilon, w = plan->constant(weight, bytes), b = plan->constant(bias, bytes),
-                      norm = fast ? row_norm : layer_norm](const Queue &q) {
+                     [from = *source, to = *destination, epsilon, w = plan->constant(weight, weight_bytes),
+                      b = plan->constant(bias, bias_bytes), norm = fast ? row_norm : layer_norm](const Queue &q) {
       return norm(side_of(q, from), floats_at(q, w), floats_at(q, b), epsilon, side_of(q, to), positions_of(to) * to.images, to.channels, q.stream);
     });
   });
@@ -495,20 +515,30 @@ int32_t comneck_plan_embed(comneck_plan *plan, const comneck_view *source, const
                            const float *positions, int64_t positions_bytes, const comneck_view *destination) {
   return guarded([&]() -> int32_t {
     if (plan == nullptr) return no_plan();
-    COMNECK_CHECK(check_values(*plan, source, "the source"));
-    COMNECK_CHECK(check_values(*plan, destination, "the destination"));
-    COMNECK_CHECK(check_tokens(*source, *destination));
-    const int32_t shift = class_token == nullptr ? 0 : 1;
-    const int64_t bytes = int64_t{source->channels} * 4;
-    const int64_t tokens = positions_of(*source) + shift;
-    if (source->channels != destination->channels || positions_of(*destination) != tokens || class_token_bytes != shift * bytes ||
-        positions == nullptr || positions_bytes != tokens * bytes) {
-      return fail(COMNECK_MISUSE, "%s does not become %s with a table of %lld bytes", ViewText(*source).text, ViewText(*destination).text,
-                  static_cast<long long>(positions_bytes));
+    COMNECK_CHECK(check_embedding(*plan, source, class_token, class_token_bytes, positions, positions_bytes, destination));
+    return plan->add(COMNECK_CUDA_ELEMENTWISE, [from = *source, to = *destination, shift = class_token == nullptr ? 0 : 1,
+                      token = plan->constant(class_token, class_token_bytes), table = plan->constant(positions, positions_bytes)](const Queue &q) {
+      return embed(side_of(q, from), floats_at(q, token), floats_at(q, table), side_of(q, to), positions_of(to), shift, extent_of(to), q.stream);
+    });
+  });
+}
+
+int32_t comneck_cuda_plan_embed_norm(comneck_plan *plan, const comneck_view *source, const float *class_token, int64_t class_token_bytes,
+                                     const float *positions, int64_t positions_bytes, const float *weight, int64_t weight_bytes,
+                                     const float *bias, int64_t bias_bytes, float epsilon, const comneck_view *destination) {
+  return guarded([&]() -> int32_t {
+    if (plan == nullptr) return no_plan();
+    COMNECK_CHECK(check_embedding(*plan, source, class_token, class_token_bytes, positions, positions_bytes, destination));
+    COMNECK_CHECK(check_norm(*source, weight, weight_bytes, bias, bias_bytes));
+    if (overlap(*source, *destination)) {
+      return fail(COMNECK_MISUSE, "%s and %s overlap", ViewText(*source).text, ViewText(*destination).text);
     }
-    return plan->add(COMNECK_CUDA_ELEMENTWISE, [from = *source, to = *destination, shift, tokens, token = plan->constant(class_token, class_token_bytes),
-                      table = plan->constant(positions, positions_bytes)](const Queue &q) {
-      return embed(side_of(q, from), floats_at(q, token), floats_at(q, table), side_of(q, to), tokens, shift, extent_of(to), q.stream);
+    return plan->add(COMNECK_CUDA_EMBED_NORM,
+                     [from = *source, to = *destination, epsilon, shift = class_token == nullptr ? 0 : 1,
+                      token = plan->constant(class_token, class_token_bytes), table = plan->constant(positions, positions_bytes),
+                      w = plan->constant(weight, weight_bytes), b = plan->constant(bias, bias_bytes)](const Queue &q) {
+      return embed_norm(side_of(q, from), floats_at(q, token), floats_at(q, table), positions_of(to), shift, floats_at(q, w), floats_at(q, b),
+                        epsilon, side_of(q, to), positions_of(to) * to.images, to.channels, q.stream);
     });
   });
 }

@@ -1,5 +1,6 @@
 // Whole plans of a small codec, hyper-synthesis and two checkerboard passes, on two libraries: what one of them encodes the other one decodes,
-// to the same symbols and latents, bit by bit, in batches of 1, 3 and 16, and one hostile payload harms no other image of its batch.
+// to the same symbols and latents, bit by bit, in batches of 1, 3 and 16, and one hostile payload harms no other image of its batch. Also the
+// beginning of a neck, in one step and in two.
 //
 //   kernel_plan_test libcomneck.so libcomneck_cuda_emulated.so      (or libcomneck_cuda.so, on a machine with a GPU)
 //
@@ -11,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "comneck.h"
+#include "comneck_cuda.h"
 #include "rans_symbols.h"
 
 using namespace comneck;
@@ -28,12 +29,15 @@ struct Library {
     FIND(plan_stage); FIND(plan_port); FIND(plan_port_memory); FIND(plan_seal); FIND(plan_execute); FIND(plan_nanos); FIND(plan_destroy);
     FIND(plan_convolution); FIND(plan_quantize_gaussian); FIND(plan_quantize_factorized); FIND(plan_payloads);
     FIND(plan_decode_factorized); FIND(plan_decode_gaussian); FIND(plan_finish_payloads); FIND(plan_payload); FIND(plan_damage);
-    FIND(plan_encode); FIND(plan_encoded); FIND(plan_bytes);
+    FIND(plan_encode); FIND(plan_encoded); FIND(plan_bytes); FIND(plan_embed); FIND(plan_layer_norm);
     FIND(tables_create); FIND(tables_destroy); FIND(rans_encoder_create); FIND(rans_encode); FIND(rans_encoder_destroy);
 #undef FIND
     inject = reinterpret_cast<void (*)(int32_t, int32_t, int32_t, int32_t)>(dlsym(handle, "comneck_emulation_inject"));
     count = reinterpret_cast<int64_t (*)(int32_t)>(dlsym(handle, "comneck_emulation_count"));
     is_device = dlsym(handle, "comneck_cuda_probe") != nullptr;
+    embed_norm = reinterpret_cast<decltype(embed_norm)>(dlsym(handle, "comneck_cuda_plan_embed_norm"));
+    launches = reinterpret_cast<decltype(launches)>(dlsym(handle, "comneck_cuda_plan_launches"));
+    CHECK((embed_norm != nullptr) == is_device && (launches != nullptr) == is_device);
   }
 
   void *handle;
@@ -42,13 +46,15 @@ struct Library {
   FUNCTION(plan_create); FUNCTION(plan_stage); FUNCTION(plan_port); FUNCTION(plan_port_memory); FUNCTION(plan_seal); FUNCTION(plan_execute);
   FUNCTION(plan_nanos); FUNCTION(plan_destroy); FUNCTION(plan_convolution); FUNCTION(plan_quantize_gaussian);
   FUNCTION(plan_quantize_factorized); FUNCTION(plan_payloads); FUNCTION(plan_decode_factorized); FUNCTION(plan_decode_gaussian);
-  FUNCTION(plan_encode); FUNCTION(plan_encoded); FUNCTION(plan_bytes);
+  FUNCTION(plan_encode); FUNCTION(plan_encoded); FUNCTION(plan_bytes); FUNCTION(plan_embed); FUNCTION(plan_layer_norm);
   FUNCTION(plan_finish_payloads); FUNCTION(plan_payload); FUNCTION(plan_damage); FUNCTION(tables_create); FUNCTION(tables_destroy);
   FUNCTION(rans_encoder_create); FUNCTION(rans_encode); FUNCTION(rans_encoder_destroy);
 #undef FUNCTION
   void (*inject)(int32_t, int32_t, int32_t, int32_t);  // null but on the emulation
   int64_t (*count)(int32_t);
   bool is_device;
+  decltype(&comneck_cuda_plan_embed_norm) embed_norm;  // null on the processor
+  decltype(&comneck_cuda_plan_launches) launches;
 };
 
 constexpr int32_t kZ = 6;        // channels of z
@@ -705,6 +711,129 @@ void check_failures(const Library &library) {
   check_decoded(reads, images, -1);
 }
 
+// Patches to normalised tokens: a plan with its own ports.
+struct Embedding {
+  static constexpr int32_t kImages = 3, kPatches = 4, kWidth = 33;
+
+  Embedding(const Library &library, bool with_class) : api(library), tokens(kPatches + (with_class ? 1 : 0)) {
+    CHECK_EQ(api.context_create(api.is_device ? 0 : 1, COMNECK_ISA_AUTO, &context), COMNECK_OK);
+    CHECK_EQ(api.plan_create(context, &plan), COMNECK_OK);
+    int32_t stage = 0;
+    CHECK_EQ(api.plan_stage(plan, &stage), COMNECK_OK);
+    from = view(0, kPatches);
+    to = view(end(from), tokens);
+    middle = view(end(to), tokens);
+    Random random{77};
+    for (int32_t c = 0; with_class && c < kWidth; c++) token.push_back(static_cast<float>(random.uniform()));
+    for (std::vector<float> *each : {&weight, &bias}) {
+      for (int32_t c = 0; c < kWidth; c++) each->push_back(static_cast<float>(random.uniform()));
+    }
+    for (int32_t i = 0; i < tokens * kWidth; i++) table.push_back(static_cast<float>(random.uniform()));
+  }
+  Embedding(const Embedding &) = delete;
+  ~Embedding() {
+    api.plan_destroy(plan);
+    api.context_destroy(context);
+  }
+
+  static comneck_view view(int64_t offset, int32_t positions) {
+    return {offset, int64_t{4} * kImages * positions * kWidth, COMNECK_F32, COMNECK_FULL, kImages, 1, positions, kWidth, 0, kWidth};
+  }
+  static int64_t end(const comneck_view &of) { return of.offset_bytes + (of.bytes + 63) / 64 * 64; }
+  static int64_t bytes(const std::vector<float> &values) { return static_cast<int64_t>(4 * values.size()); }
+  const float *class_token() const { return token.empty() ? nullptr : token.data(); }
+
+  int32_t one_step() const {
+    return api.embed_norm(plan, &from, class_token(), bytes(token), table.data(), bytes(table), weight.data(), bytes(weight), bias.data(),
+                          bytes(bias), 1e-5f, &to);
+  }
+  int32_t two_steps() const {
+    TRY(api.plan_embed(plan, &from, class_token(), bytes(token), table.data(), bytes(table), &middle));
+    return api.plan_layer_norm(plan, &middle, weight.data(), bytes(weight), bias.data(), bytes(bias), 1e-5f, &to);
+  }
+  std::vector<uint32_t> run() const {
+    CHECK_EQ(api.plan_port(plan, from.offset_bytes, from.bytes, COMNECK_INPUT), COMNECK_OK);
+    CHECK_EQ(api.plan_port(plan, to.offset_bytes, to.bytes, COMNECK_OUTPUT), COMNECK_OK);
+    void *memory = nullptr;
+    CHECK_EQ(api.plan_seal(plan, end(middle), &memory), COMNECK_OK);
+    CHECK_EQ(api.plan_port_memory(plan, from.offset_bytes, &memory), COMNECK_OK);
+    Random random{78};
+    for (int64_t i = 0; i < from.bytes / 4; i++) static_cast<float *>(memory)[i] = static_cast<float>(random.uniform() - 0.5);
+    CHECK_EQ(api.plan_execute(plan), COMNECK_OK);
+    CHECK_EQ(api.plan_port_memory(plan, to.offset_bytes, &memory), COMNECK_OK);
+    std::vector<uint32_t> bits(static_cast<size_t>(to.bytes / 4));
+    std::memcpy(bits.data(), memory, static_cast<size_t>(to.bytes));
+    return bits;
+  }
+  int64_t launches_of(int32_t kind) const {
+    int64_t counts[COMNECK_CUDA_KINDS];
+    CHECK_EQ(api.launches(plan, counts, COMNECK_CUDA_KINDS), COMNECK_OK);
+    return counts[kind];
+  }
+
+  const Library &api;
+  const int32_t tokens;
+  comneck_context *context = nullptr;
+  comneck_plan *plan = nullptr;
+  comneck_view from, to, middle;
+  std::vector<float> token, table, weight, bias;
+};
+
+// Class token, positions and LayerNorm in one kernel are the bits of the two steps, there and on the processor; misuse adds no step.
+void check_embedding(const Library &processor, const Library &device) {
+  for (const bool with_class : {false, true}) {
+    const Embedding expected(processor, with_class), two(device, with_class), one(device, with_class);
+    CHECK_EQ(expected.two_steps(), COMNECK_OK);
+    CHECK_EQ(two.two_steps(), COMNECK_OK);
+    CHECK_EQ(one.one_step(), COMNECK_OK);
+    const std::vector<uint32_t> bits = expected.run();
+    CHECK(bits == two.run());
+    CHECK(bits == one.run());
+    CHECK_EQ(two.launches_of(COMNECK_CUDA_EMBED_NORM), 0);
+    CHECK_EQ(two.launches_of(COMNECK_CUDA_ELEMENTWISE) + two.launches_of(COMNECK_CUDA_CANONICAL_NORM), 2);
+    CHECK_EQ(one.launches_of(COMNECK_CUDA_EMBED_NORM), 1);
+    CHECK_EQ(one.launches_of(COMNECK_CUDA_ELEMENTWISE) + one.launches_of(COMNECK_CUDA_CANONICAL_NORM), 0);
+  }
+
+  Embedding e(device, true);
+  const auto refused = [&](const char *why) {
+    CHECK_EQ(e.one_step(), COMNECK_MISUSE);
+    if (std::strstr(device.last_error(), why) == nullptr) std::fprintf(stderr, "%s: %s\n", why, device.last_error());
+    CHECK(std::strstr(device.last_error(), why) != nullptr);
+  };
+  for (std::vector<float> *values : {&e.token, &e.table, &e.weight, &e.bias}) {
+    values->push_back(0.0f);
+    refused(values == &e.weight || values == &e.bias ? "without weight or bias" : "does not become");
+    values->pop_back();
+  }
+  const comneck_view from = e.from, to = e.to;
+  e.to = Embedding::view(to.offset_bytes, e.tokens - 1);
+  refused("does not become");
+  e.to = to;
+  e.to.offset_bytes = from.offset_bytes + 64;
+  refused("overlap");
+  e.to = to;
+  e.to.type = COMNECK_U8;
+  refused("the destination");
+  e.to = to;
+  e.to.bytes -= 4;
+  refused("the destination");
+  e.to = to;
+  e.to.images = 1;
+  refused("one batch");
+  e.to = to;
+  e.from.type = COMNECK_I16;
+  refused("the source");
+  e.from = from;
+  CHECK_EQ(device.embed_norm(nullptr, &e.from, nullptr, 0, nullptr, 0, nullptr, 0, nullptr, 0, 0, &e.to), COMNECK_MISUSE);
+  CHECK_EQ(device.embed_norm(e.plan, nullptr, nullptr, 0, nullptr, 0, nullptr, 0, nullptr, 0, 0, &e.to), COMNECK_MISUSE);
+  CHECK_EQ(device.embed_norm(e.plan, &e.from, nullptr, 0, nullptr, 0, nullptr, 0, nullptr, 0, 0, nullptr), COMNECK_MISUSE);
+  CHECK_EQ(device.embed_norm(e.plan, &e.from, nullptr, 0, e.table.data(), Embedding::bytes(e.table), nullptr, 0, nullptr, 0, 0, &e.to), COMNECK_MISUSE);
+  CHECK_EQ(e.launches_of(COMNECK_CUDA_EMBED_NORM), 0);
+  CHECK_EQ(e.one_step(), COMNECK_OK);
+  CHECK_EQ(e.launches_of(COMNECK_CUDA_EMBED_NORM), 1);
+}
+
 }  // namespace
 
 int main(int argc, char **argv) {
@@ -720,6 +849,7 @@ int main(int argc, char **argv) {
     check_encoding(*library, processor);
     check_encoding_misuse(*library);
   }
+  check_embedding(processor, device);
   if (device.inject != nullptr) {
     check_prepared_runs(device);
     check_failures(device);

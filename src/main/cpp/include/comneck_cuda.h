@@ -58,11 +58,21 @@ enum {
   COMNECK_CUDA_CANONICAL_NORM = 5,
   COMNECK_CUDA_ELEMENTWISE = 6,
   COMNECK_CUDA_RANS = 7,
-  COMNECK_CUDA_KINDS = 8
+  COMNECK_CUDA_EMBED_NORM = 8,
+  COMNECK_CUDA_KINDS = 9
 };
 
 /* How many kernels of each kind an execution of the plan launches, the first `count` kinds. */
 COMNECK_API int32_t comneck_cuda_plan_launches(const comneck_plan *plan, int64_t *launches, int64_t count);
+
+/*
+ * comneck_plan_embed to F32 and comneck_plan_layer_norm of that in one kernel, with the same bits: class token (NULL: none), position table,
+ * weight and bias are F32 and copied. Source and destination F32, BF16 or F16; they do not overlap.
+ */
+COMNECK_API int32_t comneck_cuda_plan_embed_norm(comneck_plan *plan, const comneck_view *source, const float *class_token,
+                                                 int64_t class_token_bytes, const float *positions, int64_t positions_bytes,
+                                                 const float *weight, int64_t weight_bytes, const float *bias, int64_t bias_bytes,
+                                                 float epsilon, const comneck_view *destination);
 
 #ifdef __cplusplus
 }

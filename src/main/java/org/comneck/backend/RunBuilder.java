@@ -71,7 +71,7 @@ public interface RunBuilder {
 
     /**
      * LayerNorm over channels: sums in sixteen partial sums by channel modulo 16, then those in order; variance from a second pass;
-     * {@code destination = fma((x - mean) * (1 / sqrt(variance + epsilon)), weight, bias)}.
+     * {@code destination = fma((x - mean) * (1 / sqrt(variance + epsilon)), weight, bias)}. The destination may be the source.
      */
     void layerNorm(Activation source, Tensor weight, Tensor bias, float epsilon, Activation destination);
 
@@ -91,6 +91,41 @@ public interface RunBuilder {
      * @param destination height 1, width tokens
      */
     void embed(Activation source, Tensor classToken, Tensor positions, Activation destination);
+
+    /**
+     * {@link #embed} and {@link #layerNorm} of its F32 result, with the same bits; a backend may do it in one step.
+     *
+     * @param source positions x D, full grid
+     * @param classToken [D], or null
+     * @param positions [tokens, D]
+     * @param weight [D]
+     * @param bias [D]
+     * @param destination height 1, width tokens
+     */
+    default void embedNorm(
+            Activation source,
+            Tensor classToken,
+            Tensor positions,
+            Tensor weight,
+            Tensor bias,
+            float epsilon,
+            Activation destination) {
+        boolean inPlace = destination.type() == ElementType.F32;
+        Activation embedded = inPlace
+                ? destination
+                : buffer(
+                        ElementType.F32,
+                        Grid.FULL,
+                        destination.images(),
+                        destination.height(),
+                        destination.width(),
+                        destination.channels());
+        embed(source, classToken, positions, embedded);
+        layerNorm(embedded, weight, bias, epsilon, destination);
+        if (!inPlace) {
+            release(embedded);
+        }
+    }
 
     /** Copies tokens first..first+destination.positions() of each image. */
     void selectTokens(Activation source, int first, Activation destination);

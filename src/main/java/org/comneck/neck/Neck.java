@@ -87,12 +87,15 @@ public final class Neck implements AutoCloseable {
         int tokens = 1 + yHat.height() * yHat.width();
         Activation x = run.buffer(ElementType.F32, Grid.FULL, yHat.images(), 1, tokens, width);
         Tensor table = positions.forGrid(yHat.height(), yHat.width());
-        run.embed(patches, model.tensor("class_embedding", width), table, x);
+        run.embedNorm(
+                patches,
+                model.tensor("class_embedding", width),
+                table,
+                model.tensor("ln_pre.weight", width),
+                model.tensor("ln_pre.bias", width),
+                EPSILON,
+                x);
         run.release(patches);
-        Activation normed = run.buffer(ElementType.F32, Grid.FULL, yHat.images(), 1, tokens, width);
-        run.layerNorm(x, model.tensor("ln_pre.weight", width), model.tensor("ln_pre.bias", width), EPSILON, normed);
-        run.release(x);
-        x = normed;
         for (TransformerBlock block : blocks) {
             Activation next = block.record(run, layers, precision, x);
             run.release(x);

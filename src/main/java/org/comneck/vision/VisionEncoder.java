@@ -172,15 +172,15 @@ public final class VisionEncoder implements AutoCloseable {
                 new PositionTable(model.tensor(positionsName), cls ? 1 : 0, positionsName).forGrid(rows, columns);
         int tokens = rows * columns + (cls ? 1 : 0);
         Activation x = run.buffer(ElementType.F32, Grid.FULL, image.images(), 1, tokens, width);
-        run.embed(patches, classToken, positions, x);
-        run.release(patches);
         if (timm) {
-            return x;
+            run.embed(patches, classToken, positions, x);
+        } else {
+            Tensor weight = model.tensor("visual.ln_pre.weight", width);
+            Tensor bias = model.tensor("visual.ln_pre.bias", width);
+            run.embedNorm(patches, classToken, positions, weight, bias, (float) encoder.epsilon(), x);
         }
-        Activation normed = run.buffer(ElementType.F32, Grid.FULL, image.images(), 1, tokens, width);
-        norm(run, "visual.ln_pre", x, normed);
-        run.release(x);
-        return normed;
+        run.release(patches);
+        return x;
     }
 
     /** True when pictures of this size need interpolated positions. */

@@ -106,11 +106,12 @@ class TensorCoresTest {
             assertEquals(Map.of(), launches(processor, model, Precision.BF16));
             int blocks = neckBlocks(model) + 2; // four products and an attention each
             int products = 1 + 4 * blocks + 1; // the neck's first layer, the projection
-            int norms = 2 * blocks; // and ln_pre and ln_post, whose results are f32
+            int norms =
+                    2 * blocks; // and ln_post, whose result is f32; ln_pre is one kernel with class token and positions
             for (Precision fast : List.of(Precision.BF16, Precision.F16)) {
-                assertEquals(kinds(products, blocks, norms, 0, 0, 2), launches(cuda, model, fast), () -> "" + fast);
+                assertEquals(kinds(products, blocks, norms, 0, 0, 1), launches(cuda, model, fast), () -> "" + fast);
             }
-            assertEquals(kinds(0, 0, 0, products, blocks, norms + 2), launches(cuda, model, Precision.F32), "f32");
+            assertEquals(kinds(0, 0, 0, products, blocks, norms + 1), launches(cuda, model, Precision.F32), "f32");
         }
     }
 
@@ -130,9 +131,11 @@ class TensorCoresTest {
                 "canonical_norm",
                 norms,
                 "elementwise",
-                1L, // class token and positions
+                0L,
                 "rans",
-                0L);
+                0L,
+                "embed_norm",
+                1L);
     }
 
     private static int neckBlocks(ModelFile model) {
@@ -191,6 +194,9 @@ class TensorCoresTest {
                 if (precision != Precision.F32) {
                     assertEquals(1, run.launches().get("tensor_gemm"));
                     assertEquals(0, run.launches().get("canonical_convolution"));
+                    assertEquals(1, run.launches().get("elementwise")); // mean and deviation of the pixels
+                    assertEquals(1, run.launches().get("embed_norm"));
+                    assertEquals(0, run.launches().get("canonical_norm"));
                 }
                 return Fixture.read(run, tokens);
             }

@@ -103,7 +103,8 @@ public final class CudaBackend extends LibraryBackend {
             "canonical_attention",
             "canonical_norm",
             "elementwise",
-            "rans");
+            "rans",
+            "embed_norm");
 
     private final ComneckLibrary library;
 

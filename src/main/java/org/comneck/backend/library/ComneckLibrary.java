@@ -63,7 +63,7 @@ public final class ComneckLibrary {
             JAVA_INT.withName("kind"),
             JAVA_INT.withName("precision"));
 
-    /** Method handles of one loaded library. */
+    /** Method handles of one loaded library; planEmbedNorm is null where it has no such function. */
     record Functions(
             MethodHandle lastError,
             MethodHandle contextCreate,
@@ -89,6 +89,7 @@ public final class ComneckLibrary {
             MethodHandle planLayerNorm,
             MethodHandle planAttention,
             MethodHandle planEmbed,
+            MethodHandle planEmbedNorm,
             MethodHandle planSelectTokens,
             MethodHandle planNormalize,
             MethodHandle planToPixels,
@@ -266,6 +267,24 @@ public final class ComneckLibrary {
                                 ADDRESS)),
                 find(linker, lookup, "comneck_plan_attention", numberBetween),
                 find(linker, lookup, "comneck_plan_embed", twoArrays),
+                lookup.find("comneck_cuda_plan_embed_norm")
+                        .map(function -> linker.downcallHandle(
+                                function,
+                                FunctionDescriptor.of(
+                                        JAVA_INT,
+                                        ADDRESS,
+                                        ADDRESS,
+                                        ADDRESS,
+                                        JAVA_LONG,
+                                        ADDRESS,
+                                        JAVA_LONG,
+                                        ADDRESS,
+                                        JAVA_LONG,
+                                        ADDRESS,
+                                        JAVA_LONG,
+                                        JAVA_FLOAT,
+                                        ADDRESS)))
+                        .orElse(null),
                 find(linker, lookup, "comneck_plan_select_tokens", numberBetween),
                 find(linker, lookup, "comneck_plan_normalize", twoArrays),
                 find(linker, lookup, "comneck_plan_to_pixels", threePointers),

@@ -262,6 +262,44 @@ final class LibraryRunBuilder implements RunBuilder {
     }
 
     @Override
+    public void embedNorm(
+            Activation source,
+            Tensor classToken,
+            Tensor positions,
+            Tensor weight,
+            Tensor bias,
+            float epsilon,
+            Activation destination) {
+        if (library.functions.planEmbedNorm() == null) {
+            RunBuilder.super.embedNorm(source, classToken, positions, weight, bias, epsilon, destination);
+            return;
+        }
+        StepChecks.embed(source, classToken, positions, destination);
+        StepChecks.vector(weight, source.channels(), "weight");
+        StepChecks.vector(bias, source.channels(), "bias");
+        step((f, p, arena) -> {
+            MemorySegment token = classToken == null ? MemorySegment.NULL : Natives.floats(arena, classToken);
+            MemorySegment table = Natives.floats(arena, positions);
+            MemorySegment w = Natives.floats(arena, weight);
+            MemorySegment b = Natives.floats(arena, bias);
+            return (int) f.planEmbedNorm()
+                    .invokeExact(
+                            p,
+                            view(arena, source),
+                            token,
+                            token.byteSize(),
+                            table,
+                            table.byteSize(),
+                            w,
+                            w.byteSize(),
+                            b,
+                            b.byteSize(),
+                            epsilon,
+                            view(arena, destination));
+        });
+    }
+
+    @Override
     public void selectTokens(Activation source, int first, Activation destination) {
         StepChecks.selectTokens(source, first, destination);
         step((f, p, arena) ->

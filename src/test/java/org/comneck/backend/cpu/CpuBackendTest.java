@@ -1,5 +1,6 @@
 package org.comneck.backend.cpu;
 
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -324,6 +325,65 @@ class CpuBackendTest {
                 return recorded;
             });
         }
+    }
+
+    /** Class token, positions and LayerNorm as one step and as two, rows that are not finite among them. */
+    @Test
+    void embeddings() {
+        for (int width : new int[] {1, 31, 64, 192, 1024, 1280}) {
+            for (int tokens : new int[] {1, 2, 17, 257}) {
+                for (int images : new int[] {1, 3}) {
+                    for (boolean withClass : new boolean[] {false, true}) {
+                        int patches = tokens - (withClass ? 1 : 0);
+                        if (patches > 0 && (tokens < 257 || width <= 192)) {
+                            embeddings(width, patches, images, withClass);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    private static void embeddings(int width, int patches, int images, boolean withClass) {
+        int tokens = patches + (withClass ? 1 : 0);
+        String what = images + " x " + tokens + " tokens of " + width + (withClass ? " with class token" : "");
+        int[] expected =
+                run(reference, (backend, builder) -> embeddings(builder, width, patches, images, withClass, false));
+        compare(what, (backend, builder) -> embeddings(builder, width, patches, images, withClass, true));
+        assertArrayEquals(
+                expected,
+                run(reference, (backend, builder) -> embeddings(builder, width, patches, images, withClass, true)),
+                what + ": one step and two");
+    }
+
+    private static Recorded embeddings(
+            RunBuilder builder, int width, int patches, int images, boolean withClass, boolean oneStep) {
+        Random random = new Random(width + patches);
+        int tokens = patches + (withClass ? 1 : 0);
+        ElementType[] types = {ElementType.F32, ElementType.BF16};
+        Recorded recorded = new Recorded();
+        Activation input = recorded.input(builder, random, images, 1, patches, width);
+        float[] values = recorded.values.getFirst();
+        for (float bad : new float[] {Float.NaN, Float.POSITIVE_INFINITY, Float.NEGATIVE_INFINITY, Float.MAX_VALUE}) {
+            if (patches > 2) {
+                values[random.nextInt(values.length)] = bad;
+            }
+        }
+        Activation source = builder.buffer(types[random.nextInt(2)], Grid.FULL, images, 1, patches, width);
+        builder.copy(input, source);
+        Tensor classToken = withClass ? Tensor.of(hard(random, width), width) : null;
+        Tensor positions = Tensor.of(hard(random, tokens * width), tokens, width);
+        Tensor weight = Tensor.of(hard(random, width), width);
+        Tensor bias = Tensor.of(hard(random, width), width);
+        recorded.output = builder.buffer(types[random.nextInt(2)], Grid.FULL, images, 1, tokens, width);
+        if (oneStep) {
+            builder.embedNorm(source, classToken, positions, weight, bias, 1e-5f, recorded.output);
+        } else {
+            Activation embedded = builder.buffer(ElementType.F32, Grid.FULL, images, 1, tokens, width);
+            builder.embed(source, classToken, positions, embedded);
+            builder.layerNorm(embedded, weight, bias, 1e-5f, recorded.output);
+        }
+        return recorded;
     }
 
     @Test
