@@ -700,7 +700,8 @@ struct comneck_emulated_graph {
 struct comneck_emulated_executable {
   std::vector<Work> work;
 };
-struct comneck_emulated_stream {
+struct comneck_emulated_stream : comneck_emulated_door {
+  comneck_emulated_stream();
   std::unique_ptr<comneck_emulated_graph> captured;  // while it is captured
 };
 struct comneck_emulated_event {
@@ -716,7 +717,15 @@ cudaError_t submit(cudaStream_t stream, Work work) {
   return cudaSuccess;
 }
 
+int32_t submit_foreign(cudaStream_t stream, int32_t (*work)(const void *), const void *arguments, size_t bytes) {
+  if (const cudaError_t error = entered(Call::kLaunch); error != cudaSuccess) return error;
+  const auto *first = static_cast<const std::byte *>(arguments);
+  return submit(stream, [work, copy = std::vector<std::byte>(first, first + bytes)] { return static_cast<cudaError_t>(work(copy.data())); });
+}
+
 }  // namespace
+
+comneck_emulated_stream::comneck_emulated_stream() : comneck_emulated_door{submit_foreign} {}
 
 namespace comneck::emulation {
 cudaError_t submit_kernel(cudaStream_t stream, dim3 grid, dim3 block, size_t shared_bytes, std::function<void()> kernel) {

@@ -99,6 +99,12 @@ enum cudaError_t {
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 using cudaStream_t = struct comneck_emulated_stream *;
 
+// A stream begins with the way in for libraries that were loaded beside the emulation and cannot link with it (emulation/vendor/): queues
+// work(arguments), the bytes of which are copied, like a kernel. Both results are cudaError_t.
+struct comneck_emulated_door {
+  int32_t (*submit)(cudaStream_t stream, int32_t (*work)(const void *arguments), const void *arguments, size_t bytes);
+};
+
 const char *cudaGetErrorString(cudaError_t error);
 cudaError_t cudaGetLastError();
 cudaError_t cudaMalloc(void **memory, size_t bytes);

@@ -156,6 +156,19 @@ int32_t comneck_context_describe(const comneck_context *context, char *text, int
   return COMNECK_OK;
 }
 
+int32_t comneck_cuda_libraries(comneck_context *context, const char *cublaslt, char *text, int64_t text_bytes) {
+  return guarded([&]() -> int32_t {
+    if (context == nullptr || context->cublaslt != nullptr || text == nullptr || text_bytes < 1) {
+      return fail(COMNECK_MISUSE, "no context that could open libraries, or for the second time, or no room for the answer");
+    }
+    if (const int32_t status = check_cuda(cudaSetDevice(context->device), "choosing the device"); status != COMNECK_OK) return status;
+    std::string answer;
+    context->cublaslt = CublasLt::open(cublaslt, &answer);
+    std::snprintf(text, static_cast<size_t>(text_bytes), "cuBLASLt%s%s", context->cublaslt != nullptr ? " " : ": ", answer.c_str());
+    return COMNECK_OK;
+  });
+}
+
 void comneck_context_destroy(comneck_context *context) { delete context; }
 
 int32_t comneck_layer_create(comneck_context *context, const comneck_convolution *geometry, const void *weight, int64_t weight_bytes,
@@ -182,7 +195,7 @@ int32_t comneck_layer_create(comneck_context *context, const comneck_convolution
     auto made = std::make_unique<comneck_layer>();
     made->context = context;
     const std::vector<float> weights = as_floats(weight, weight_bytes, weight_type);
-    const std::vector<float> biases = bias == nullptr ? std::vector<float>() : as_floats(bias, bias_bytes, bias_type);
+    std::vector<float> biases = bias == nullptr ? std::vector<float>() : as_floats(bias, bias_bytes, bias_type);
     made->packed = pack_layer(g, weights.data(), bias == nullptr ? nullptr : biases.data());
     ConvLayer &packed = made->packed;
 
@@ -194,21 +207,30 @@ int32_t comneck_layer_create(comneck_context *context, const comneck_convolution
       tensor_weights = pack_gemm_weights(as_patches(g, weights).data(), g.output_channels, inputs, made->tensor_type);
     }
 
-    // weights | bias | taps | phases | weights for the tensor cores
+    const bool linear = g.kernel_height == 1 && g.kernel_width == 1;
+    std::vector<uint16_t> tensor_bias;
+    if (!tensor_weights.empty() && linear && context->cublaslt != nullptr) {
+      biases.resize(static_cast<size_t>(g.output_channels));
+      tensor_bias = pack_gemm_weights(biases.data(), 1, g.output_channels, made->tensor_type);
+    }
+
+    // weights | bias | taps | phases | weights for the tensor cores | bias for a vendor's library
     const auto bytes_of = [](const auto &values) { return static_cast<int64_t>((values.size() * sizeof(values[0]) + 255) / 256 * 256); };
     const int64_t at_bias = bytes_of(packed.weights);
     const int64_t at_taps = at_bias + bytes_of(packed.bias);
     const int64_t at_phases = at_taps + bytes_of(packed.taps);
     if (const int32_t status = check_cuda(cudaSetDevice(context->device), "choosing the device"); status != COMNECK_OK) return status;
     const int64_t at_tensor_weights = at_phases + bytes_of(packed.phases);
-    if (const int32_t status = made->memory.allocate(at_tensor_weights + bytes_of(tensor_weights)); status != COMNECK_OK) return status;
+    const int64_t at_tensor_bias = at_tensor_weights + bytes_of(tensor_weights);
+    if (const int32_t status = made->memory.allocate(at_tensor_bias + bytes_of(tensor_bias)); status != COMNECK_OK) return status;
     char *memory = made->memory.data();
     const auto upload = [&](int64_t offset, const auto &values) {
       return values.empty() ? cudaSuccess
                             : cudaMemcpyAsync(memory + offset, values.data(), values.size() * sizeof(values[0]), cudaMemcpyHostToDevice, nullptr);
     };
     for (const cudaError_t error : {upload(0, packed.weights), upload(at_bias, packed.bias), upload(at_taps, packed.taps),
-                                    upload(at_phases, packed.phases), upload(at_tensor_weights, tensor_weights), cudaStreamSynchronize(nullptr)}) {
+                                    upload(at_phases, packed.phases), upload(at_tensor_weights, tensor_weights), upload(at_tensor_bias, tensor_bias),
+                                    cudaStreamSynchronize(nullptr)}) {
       if (const int32_t status = check_cuda(error, "uploading a layer"); status != COMNECK_OK) return status;
     }
     made->weights = reinterpret_cast<const float *>(memory);
@@ -216,6 +238,7 @@ int32_t comneck_layer_create(comneck_context *context, const comneck_convolution
     made->taps = reinterpret_cast<const ConvTap *>(memory + at_taps);
     made->phases = reinterpret_cast<const ConvPhase *>(memory + at_phases);
     if (!tensor_weights.empty()) made->tensor_weights = reinterpret_cast<const uint16_t *>(memory + at_tensor_weights);
+    if (!tensor_bias.empty()) made->tensor_bias = reinterpret_cast<const uint16_t *>(memory + at_tensor_bias);
     packed.weights = {};
     packed.bias = {};
     *layer = made.release();
@@ -283,7 +306,7 @@ int32_t comneck_plan_seal(comneck_plan *plan, int64_t memory_bytes, void **memor
 
 int32_t comneck_plan_bytes(const comneck_plan *plan, int64_t *bytes) {
   if (plan == nullptr || bytes == nullptr) return no_plan();
-  *bytes = plan->memory.bytes() + plan->constant_memory.bytes() + plan->coded.bytes() + plan->indices.bytes() + plan->payload_memory.bytes() +
+  *bytes = plan->memory.bytes() + plan->workspace.bytes() + plan->constant_memory.bytes() + plan->coded.bytes() + plan->indices.bytes() + plan->payload_memory.bytes() +
            plan->encoded.bytes() + plan->encode_scratch.bytes();
   return COMNECK_OK;
 }
@@ -371,13 +394,34 @@ int32_t comneck_plan_convolution(comneck_plan *plan, const comneck_layer *layer,
       product.outputs = g.output_channels;
       product.type = layer->tensor_type;
       product.function = function;
-      return plan->add(COMNECK_CUDA_TENSOR_GEMM, [product, from = present[0], to = *destination, tile = plan->context->gemm, has_residual = residual != nullptr,
-                        added = residual != nullptr ? *residual : comneck_view{}](const Queue &queue) mutable {
-        product.source = side_of(queue, from);
-        if (has_residual) product.residual = side_of(queue, added);
-        product.destination = side_of(queue, to);
-        return tensor_gemm(product, tile, queue.multiprocessors, queue.stream);
-      });
+      const auto addressed = [product, from = present[0], to = *destination, has_residual = residual != nullptr,
+                              added = residual != nullptr ? *residual : comneck_view{}](const Queue &queue) {
+        GemmCall call = product;
+        call.source = side_of(queue, from);
+        if (has_residual) call.residual = side_of(queue, added);
+        call.destination = side_of(queue, to);
+        return call;
+      };
+      COMNECK_CHECK(plan->add(COMNECK_CUDA_TENSOR_GEMM, [addressed, tile = plan->context->gemm](const Queue &queue) {
+        return tensor_gemm(addressed(queue), tile, queue.multiprocessors, queue.stream);
+      }));
+      // A residual that lies partly where the result goes is our kernel's, which reads an element before it writes it.
+      const bool apart = residual == nullptr || !overlap(*residual, *destination) ||
+                         (residual->offset_bytes == destination->offset_bytes && residual->channel_offset == destination->channel_offset &&
+                          residual->channel_stride == destination->channel_stride && residual->type == destination->type);
+      if (layer->tensor_bias != nullptr && apart) {
+        product.source = side_in_plan(present[0]);
+        product.destination = side_in_plan(*destination);
+        if (residual != nullptr) product.residual = side_in_plan(*residual);
+        const void *bias = destination->type == COMNECK_F32 ? static_cast<const void *>(layer->bias) : layer->tensor_bias;
+        const auto vendor = plan->context->cublaslt->prepare(product, destination->images, bias);
+        if (vendor != nullptr) {
+          plan->replace_last(COMNECK_CUDA_CUBLASLT, [addressed, vendor](const Queue &queue) {
+            return vendor->queue(addressed(queue), queue.workspace, queue.stream);
+          }, vendor->workspace_bytes());
+        }
+      }
+      return COMNECK_OK;
     }
     ConvCall call{};
     call.source_count = static_cast<int32_t>(present.size());

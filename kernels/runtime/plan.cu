@@ -95,8 +95,32 @@ comneck_plan::~comneck_plan() {
 int32_t comneck_plan::add(int32_t kind, Step step) {
   if (sealed) return fail(COMNECK_MISUSE, "a step added to a sealed plan");
   if (nanos.empty()) nanos.push_back(0);
-  steps.push_back({std::move(step), kind, static_cast<int32_t>(nanos.size()) - 1});
+  steps.push_back({std::move(step), kind, static_cast<int32_t>(nanos.size()) - 1, {}, 0});
   return COMNECK_OK;
+}
+
+void comneck_plan::replace_last(int32_t kind, Step vendor, int64_t bytes) {
+  Entry &last = steps.back();
+  last.own = std::move(last.step);
+  last.own_kind = last.kind;
+  last.step = std::move(vendor);
+  last.kind = kind;
+  workspace_bytes = std::max(workspace_bytes, bytes);
+}
+
+// What a library loads and allocates when it is first called happens here and not while a graph is captured.
+void comneck_plan::try_vendor_steps() {
+  const Queue where = queue();
+  for (Entry &entry : steps) {
+    if (!entry.own) continue;
+    const bool works = entry.step(where) == cudaSuccess && cudaStreamSynchronize(stream) == cudaSuccess;
+    if (!works) {
+      (void)cudaGetLastError();  // an error that stays shows at the next call
+      entry.step = std::move(entry.own);
+      entry.kind = entry.own_kind;
+    }
+    entry.own = {};
+  }
 }
 
 int64_t comneck_plan::constant(const void *data, int64_t bytes) {
@@ -131,6 +155,8 @@ int32_t comneck_plan::seal(int64_t memory_bytes) {
     address_encoded_passes();
     COMNECK_TRY(room_for_encoded(first_room(encode.symbols)));
   }
+  COMNECK_TRY(workspace.allocate(workspace_bytes));
+  try_vendor_steps();
   if (memory_bytes > 0) COMNECK_TRY(check_cuda(cudaMemsetAsync(memory.data(), 0, static_cast<size_t>(memory_bytes), stream), "clearing memory"));
   if (host > 0) std::memset(port_staging.data(), 0, static_cast<size_t>(host));
   if (!constants.empty()) {
@@ -260,6 +286,21 @@ int32_t comneck_plan::mark(size_t boundary, bool captured) {
                     "marking a stage");
 }
 
+Queue comneck_plan::queue() const {
+  return {memory.data(),
+          constant_memory.data(),
+          reinterpret_cast<RansImage *>(payload_memory.data()),
+          reinterpret_cast<const uint16_t *>(payload_memory.data() + words_offset),
+          reinterpret_cast<const uint8_t *>(payload_memory.data() + bits_offset),
+          reinterpret_cast<int16_t *>(coded.data()),
+          reinterpret_cast<uint8_t *>(indices.data()),
+          symbols,
+          &encode,
+          workspace.data(),
+          context->info.multiprocessors,
+          stream};
+}
+
 int32_t comneck_plan::queue_steps(bool captured) {
   for (const Port &port : ports) {
     if ((port.direction & COMNECK_INPUT) == 0) continue;
@@ -267,21 +308,11 @@ int32_t comneck_plan::queue_steps(bool captured) {
                                            cudaMemcpyHostToDevice, stream),
                            "uploading inputs"));
   }
-  const Queue queue{memory.data(),
-                    constant_memory.data(),
-                    reinterpret_cast<RansImage *>(payload_memory.data()),
-                    reinterpret_cast<const uint16_t *>(payload_memory.data() + words_offset),
-                    reinterpret_cast<const uint8_t *>(payload_memory.data() + bits_offset),
-                    reinterpret_cast<int16_t *>(coded.data()),
-                    reinterpret_cast<uint8_t *>(indices.data()),
-                    symbols,
-                    &encode,
-                    context->info.multiprocessors,
-                    stream};
+  const Queue where = queue();
   size_t stage = 0;
   for (const Entry &entry : steps) {
     while (stage < static_cast<size_t>(entry.stage)) COMNECK_TRY(mark(++stage, captured));
-    COMNECK_TRY(check_cuda(entry.step(queue), "queueing a step"));
+    COMNECK_TRY(check_cuda(entry.step(where), "queueing a step"));
   }
   for (const Port &port : ports) {
     if ((port.direction & COMNECK_OUTPUT) == 0) continue;

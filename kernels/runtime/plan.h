@@ -2,7 +2,7 @@
 //
 // Memory of a plan, all allocated when it is sealed, nothing afterwards (but for a payload larger than any before):
 //   device: buffers (the caller's layout) | constants of the steps | symbols in coding order, scale indices | payloads | encoded payloads,
-//           the encoder's scratch
+//           the encoder's scratch | what calls of a vendor's library work in, one after the other
 //   pinned: ports | payloads | encoded payloads
 // An execution queues on the plan's own stream: the payloads up; ports that the host wrote up, the steps, ports that the host reads, encoded
 // payloads and the images' verdicts down; then waits once. All but the payloads that go up, whose lengths differ, is one graph, captured when
@@ -29,6 +29,7 @@
 #include "rans_encode/rans_encode.h"
 #include "runtime/device_info.h"
 #include "tensor_gemm/tensor_gemm.h"
+#include "vendor/cublaslt.h"
 
 namespace comneck::cuda {
 
@@ -68,6 +69,7 @@ struct Queue {
   uint8_t *indices;
   int64_t symbols;        // of an image, all passes
   const RansEncodeCall *encode;
+  void *workspace;
   int32_t multiprocessors;
   cudaStream_t stream;
 };
@@ -84,6 +86,7 @@ struct comneck_context {
   comneck::cuda::DeviceInfo info;
   comneck::cuda::AttentionKernel attention = comneck::cuda::AttentionKernel::kMma;
   comneck::cuda::GemmTile gemm = comneck::cuda::GemmTile::kAuto;
+  std::unique_ptr<comneck::cuda::CublasLt> cublaslt;  // null: our own kernels
 };
 
 struct comneck_layer {
@@ -94,6 +97,7 @@ struct comneck_layer {
   const float *bias = nullptr;
   const uint16_t *tensor_weights = nullptr;  // of a BF16 or F16 layer on single positions, for the tensor cores; else null
   int32_t tensor_type = COMNECK_F32;         // of those
+  const uint16_t *tensor_bias = nullptr;     // likewise, where a vendor's library may want it; else null
   const comneck::cuda::ConvTap *taps = nullptr;
   const comneck::cuda::ConvPhase *phases = nullptr;
 };
@@ -112,6 +116,8 @@ struct comneck_plan {
     comneck::cuda::Step step;
     int32_t kind;  // COMNECK_CUDA_TENSOR_GEMM, ...: what it launches, once
     int32_t stage;
+    comneck::cuda::Step own;  // of a step that calls a vendor's library: what takes its place if that fails; else empty
+    int32_t own_kind;
   };
   struct Payload {
     std::vector<uint8_t> bytes;
@@ -131,6 +137,8 @@ struct comneck_plan {
     return comneck::check_view(view, name, type, other, &reach);
   }
   int32_t add(int32_t kind, comneck::cuda::Step step);
+  // The step added last is our own; vendor's does the same by a library's call, which needs this much workspace.
+  void replace_last(int32_t kind, comneck::cuda::Step vendor, int64_t workspace_bytes);
   // Offset of a copy of these bytes among the constants.
   int64_t constant(const void *data, int64_t bytes);
   int32_t seal(int64_t memory_bytes);
@@ -143,6 +151,10 @@ struct comneck_plan {
   // Once more, when payloads were longer than their room.
   int32_t encode_again();
   const comneck::cuda::RansEncoded *encoded_results() const;
+  // Where steps find their memory.
+  comneck::cuda::Queue queue() const;
+  // Executes each step that calls a vendor's library once; one that fails is replaced by our own.
+  void try_vendor_steps();
   // Ports up, steps, ports and verdicts down. captured: into a graph.
   int32_t queue_steps(bool captured);
   int32_t mark(size_t boundary, bool captured);
@@ -167,6 +179,7 @@ struct comneck_plan {
   int64_t reach = 0;
   bool sealed = false;
   bool finishes = false;
+  int64_t workspace_bytes = 0;
   int captures_left = 2;  // when sealing, and once more after an execution that had to do without
 
   cudaGraphExec_t graph = nullptr;
@@ -182,6 +195,7 @@ struct comneck_plan {
   comneck::cuda::Allocation encoded{comneck::cuda::Allocation::Kind::kDevice};          // results | payloads
   comneck::cuda::Allocation encoded_staging{comneck::cuda::Allocation::Kind::kPinned};  // the same
   comneck::cuda::Allocation encode_scratch{comneck::cuda::Allocation::Kind::kDevice};
+  comneck::cuda::Allocation workspace{comneck::cuda::Allocation::Kind::kDevice};
   int64_t words_offset = 0;  // in the payload memory
   int64_t bits_offset = 0;
 };

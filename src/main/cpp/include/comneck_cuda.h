@@ -59,8 +59,17 @@ enum {
   COMNECK_CUDA_ELEMENTWISE = 6,
   COMNECK_CUDA_RANS = 7,
   COMNECK_CUDA_EMBED_NORM = 8,
-  COMNECK_CUDA_KINDS = 9
+  COMNECK_CUDA_CUBLASLT = 9, /* a linear layer by cuBLASLt; one image after the other counts as one */
+  COMNECK_CUDA_KINDS = 10
 };
+
+/*
+ * Vendor's libraries for the layers of BF16 and F16, those of F32 have our own kernels always. Once, after the context was created and before its
+ * layers. cublaslt: path of the library, version 12 or 13, or NULL to let the system look for it. *text: which version was opened, or why none
+ * can be used, truncated to text_bytes; then our own kernels do everything, as they do whatever the library does not do.
+ * When a plan is sealed each of the library's calls is tried, and replaced by our own kernel where it fails.
+ */
+COMNECK_API int32_t comneck_cuda_libraries(comneck_context *context, const char *cublaslt, char *text, int64_t text_bytes);
 
 /* How many kernels of each kind an execution of the plan launches, the first `count` kinds. */
 COMNECK_API int32_t comneck_cuda_plan_launches(const comneck_plan *plan, int64_t *launches, int64_t count);
