@@ -19,8 +19,9 @@ __device__ inline float warp_sum(float x) {
 }
 
 template <class T, int kPieces>
-__global__ void __launch_bounds__(kThreads) normalize_row(const float *from, int64_t from_stride, const float *weight, const float *bias,
-                                                          float epsilon, uint16_t *to, int64_t to_stride, int64_t rows, int32_t channels) {
+__global__ void __launch_bounds__(kThreads) normalize_row(const float *from, int64_t from_stride, const float *__restrict__ weight,
+                                                          const float *__restrict__ bias, float epsilon, uint16_t *to, int64_t to_stride,
+                                                          int64_t rows, int32_t channels) {
   const int64_t row = int64_t{blockIdx.x} * kWarps + threadIdx.x / 32;
   if (row >= rows) return;  // the whole warp
   const int32_t first = static_cast<int32_t>(threadIdx.x % 32) * 4;

@@ -131,6 +131,7 @@ void check_refusals() {
   const Side good{from.data(), 8, COMNECK_F32};
   const Side out{to.data(), 8, COMNECK_F16};
   CHECK(row_norm_takes(good, out, 8));
+  CHECK(row_norm_takes(good, {to.data() + 4, 8, COMNECK_F16}, 8));
   CHECK(!row_norm_takes(good, out, 6));
   CHECK(!row_norm_takes(good, out, 0));
   CHECK(!row_norm_takes(good, out, 2052));
@@ -143,6 +144,8 @@ void check_refusals() {
   CHECK(row_norm(good, weight.data() + 1, weight.data(), 0, out, 1, 4, nullptr) == cudaErrorInvalidValue);
   CHECK(row_norm(good, weight.data(), weight.data() + 1, 0, out, 1, 4, nullptr) == cudaErrorInvalidValue);
   CHECK(row_norm(good, weight.data(), weight.data(), 0, out, -1, 8, nullptr) == cudaErrorInvalidValue);
+  CHECK(row_norm(good, weight.data(), weight.data(), 0, out, int64_t{INT32_MAX} * 4 + 1, 8, nullptr) == cudaErrorInvalidValue);
+  CHECK(row_norm(good, weight.data(), weight.data(), 0, good, 1, 8, nullptr) == cudaErrorInvalidValue);
   CHECK(row_norm(good, weight.data(), weight.data(), 0, out, 0, 8, nullptr) == cudaSuccess);
 }
 

@@ -816,6 +816,9 @@ void check_embedding(const Library &processor, const Library &device) {
   e.to.type = COMNECK_U8;
   refused("the destination");
   e.to = to;
+  e.to.channels -= 1;
+  refused("does not become");
+  e.to = to;
   e.to.bytes -= 4;
   refused("the destination");
   e.to = to;
@@ -828,7 +831,12 @@ void check_embedding(const Library &processor, const Library &device) {
   CHECK_EQ(device.embed_norm(nullptr, &e.from, nullptr, 0, nullptr, 0, nullptr, 0, nullptr, 0, 0, &e.to), COMNECK_MISUSE);
   CHECK_EQ(device.embed_norm(e.plan, nullptr, nullptr, 0, nullptr, 0, nullptr, 0, nullptr, 0, 0, &e.to), COMNECK_MISUSE);
   CHECK_EQ(device.embed_norm(e.plan, &e.from, nullptr, 0, nullptr, 0, nullptr, 0, nullptr, 0, 0, nullptr), COMNECK_MISUSE);
-  CHECK_EQ(device.embed_norm(e.plan, &e.from, nullptr, 0, e.table.data(), Embedding::bytes(e.table), nullptr, 0, nullptr, 0, 0, &e.to), COMNECK_MISUSE);
+  for (int missing = 0; missing < 3; missing++) {  // with the right size
+    CHECK_EQ(device.embed_norm(e.plan, &e.from, e.class_token(), Embedding::bytes(e.token), missing == 0 ? nullptr : e.table.data(),
+                               Embedding::bytes(e.table), missing == 1 ? nullptr : e.weight.data(), Embedding::bytes(e.weight),
+                               missing == 2 ? nullptr : e.bias.data(), Embedding::bytes(e.bias), 0, &e.to),
+             COMNECK_MISUSE);
+  }
   CHECK_EQ(e.launches_of(COMNECK_CUDA_EMBED_NORM), 0);
   CHECK_EQ(e.one_step(), COMNECK_OK);
   CHECK_EQ(e.launches_of(COMNECK_CUDA_EMBED_NORM), 1);
