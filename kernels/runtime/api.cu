@@ -15,6 +15,7 @@
 #include "row_norm/row_norm.h"
 #include "resample/resample.h"
 #include "runtime/plan.h"
+#include "tensor_conv/tensor_conv.h"
 #include "tensor_gemm/tensor_gemm.h"
 
 using namespace comneck;
@@ -205,6 +206,9 @@ int32_t comneck_layer_create(comneck_context *context, const comneck_convolution
     if (g.precision != COMNECK_PRECISION_F32 && is_patches(g) && inputs <= kMostGemmInputs) {
       made->tensor_type = tensor_type_of(g.precision);
       tensor_weights = pack_gemm_weights(as_patches(g, weights).data(), g.output_channels, inputs, made->tensor_type);
+    } else if (g.precision != COMNECK_PRECISION_F32) {
+      made->tensor_type = tensor_type_of(g.precision);
+      tensor_weights = pack_conv_weights(packed, made->tensor_type);
     }
 
     const bool linear = g.kernel_height == 1 && g.kernel_width == 1;
@@ -237,7 +241,7 @@ int32_t comneck_layer_create(comneck_context *context, const comneck_convolution
     made->bias = reinterpret_cast<const float *>(memory + at_bias);
     made->taps = reinterpret_cast<const ConvTap *>(memory + at_taps);
     made->phases = reinterpret_cast<const ConvPhase *>(memory + at_phases);
-    if (!tensor_weights.empty()) made->tensor_weights = reinterpret_cast<const uint16_t *>(memory + at_tensor_weights);
+    if (!tensor_weights.empty()) (is_patches(g) ? made->tensor_weights : made->conv_weights) = reinterpret_cast<const uint16_t *>(memory + at_tensor_weights);
     if (!tensor_bias.empty()) made->tensor_bias = reinterpret_cast<const uint16_t *>(memory + at_tensor_bias);
     packed.weights = {};
     packed.bias = {};
@@ -422,6 +426,34 @@ int32_t comneck_plan_convolution(comneck_plan *plan, const comneck_layer *layer,
         }
       }
       return COMNECK_OK;
+    }
+    const bool full = present[0].grid == COMNECK_FULL && destination->grid == COMNECK_FULL;
+    if (layer->conv_weights != nullptr && full && present.size() == 1 && present[0].channels == g.input_channels && multiplies(*destination) &&
+        (residual == nullptr || multiplies(*residual)) && tensor_conv_takes(side_in_plan(present[0]), layer->tensor_type)) {
+      TensorConvCall product{};
+      product.weights = layer->conv_weights;
+      product.bias = layer->bias;
+      product.taps = layer->taps;
+      product.phases = layer->phases;
+      product.phase_count = static_cast<int32_t>(layer->packed.phases.size());
+      product.channels = g.input_channels;
+      product.outputs = g.output_channels;
+      product.input_height = tall;
+      product.input_width = wide;
+      product.input_step = layer->packed.input_step;
+      product.output_step = layer->packed.output_step;
+      product.images = destination->images;
+      product.height = destination->height;
+      product.width = destination->width;
+      product.type = layer->tensor_type;
+      product.function = function;
+      return plan->add(COMNECK_CUDA_TENSOR_CONVOLUTION, [product, from = present[0], to = *destination, has_residual = residual != nullptr,
+                        added = residual != nullptr ? *residual : comneck_view{}](const Queue &queue) mutable {
+        product.source = side_of(queue, from);
+        if (has_residual) product.residual = side_of(queue, added);
+        product.destination = side_of(queue, to);
+        return tensor_conv(product, GemmTile::kAuto, queue.multiprocessors, queue.stream);
+      });
     }
     ConvCall call{};
     call.source_count = static_cast<int32_t>(present.size());

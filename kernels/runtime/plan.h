@@ -96,6 +96,7 @@ struct comneck_layer {
   const float *weights = nullptr;
   const float *bias = nullptr;
   const uint16_t *tensor_weights = nullptr;  // of a BF16 or F16 layer on single positions, for the tensor cores; else null
+  const uint16_t *conv_weights = nullptr;    // likewise of other layers that tensor_conv takes
   int32_t tensor_type = COMNECK_F32;         // of those
   const uint16_t *tensor_bias = nullptr;     // likewise, where a vendor's library may want it; else null
   const comneck::cuda::ConvTap *taps = nullptr;

@@ -25,10 +25,10 @@ __device__ inline void store_value(const Side &side, int64_t row, int64_t c, flo
 }
 
 // sums: [rows][kPitch] of a block's outputs from (first_row, first_column) on, of which rows_left rows exist. neighbours: residual and
-// destination can be reached by four elements at a time (has_neighbours). By kThreads threads.
-template <class T, int kColumns, int kPitch, int kThreads>
+// destination can be reached by four elements at a time (has_neighbours). place(row): the row of residual and destination. By kThreads threads.
+template <class T, int kColumns, int kPitch, int kThreads, class Place>
 __device__ inline void finish_rows(const GemmCall &call, const float *sums, int64_t first_row, int32_t rows_left, int32_t first_column,
-                                   bool neighbours) {
+                                   const Place &place, bool neighbours) {
   const int32_t columns_left = min(call.outputs - first_column, int32_t{kColumns});
   COMNECK_UNROLL_BY(1)
   for (int e = static_cast<int>(threadIdx.x); e < rows_left * (kColumns / 4); e += kThreads) {
@@ -36,7 +36,7 @@ __device__ inline void finish_rows(const GemmCall &call, const float *sums, int6
     const int column = e % (kColumns / 4) * 4;
     const int count = min(4, columns_left - column);
     if (count <= 0) continue;
-    const int64_t r = first_row + row;
+    const int64_t r = place(first_row + row);
     const int64_t c = first_column + column;
     const bool whole = neighbours && count == 4;
     float value[4];

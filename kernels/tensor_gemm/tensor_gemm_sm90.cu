@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(kGroups *kGroupThreads + 32, kGroups == 1 ? 3 
     }
   }
   __syncthreads();
-  finish_rows<T, kColumns, Block::kPitch, kThreads>(call, memory->sums[0], first_row, rows_left, first_column, neighbours);
+  finish_rows<T, kColumns, Block::kPitch, kThreads>(call, memory->sums[0], first_row, rows_left, first_column, [](int64_t row) { return row; }, neighbours);
 #else
   __trap();  // has_wgmma says that nobody comes here
 #endif

@@ -6,7 +6,8 @@
  *   - comneck_context_create(device, isa, ...): the first argument is the number of the device, the second one of COMNECK_CUDA_ISA_...;
  *   - a plan's memory is the device's: comneck_plan_seal gives NULL, the host writes and reads pinned memory of its ports, which is copied
  *     before and after an execution;
- *   - linear layers of precision BF16 run on tensor cores, others of them round inputs and weights to bf16 and then compute in F32;
+ *   - linear layers of precision BF16, and convolutions of one source from a multiple of 8 channels to 16 or more on full grids, run on
+ *     tensor cores; others round inputs and weights to bf16 and then compute in F32;
  *   - there is a precision F16: linear layers on tensor cores in fp16, others in F32; steps take F16 where they take BF16;
  *   - a sealed plan is captured into a CUDA graph, which an execution launches; where capturing fails the steps are queued one by one;
  *   - COMNECK_OUT_OF_MEMORY is the device's or pinned memory, and COMNECK_LAUNCH_FAILED and COMNECK_DEVICE_LOST can come from any call;
@@ -48,7 +49,7 @@ enum { COMNECK_CUDA_ISA_AUTO = 0, COMNECK_CUDA_ISA_SM80 = 1, COMNECK_CUDA_ISA_SM
 /* A third precision of layers. */
 enum { COMNECK_PRECISION_F16 = 2 };
 
-/* Kinds of kernels. In F32 none of the first three is launched. */
+/* Kinds of kernels. In F32 none of the first three is launched, and no TENSOR_CONVOLUTION. */
 enum {
   COMNECK_CUDA_TENSOR_GEMM = 0,
   COMNECK_CUDA_FUSED_ATTENTION = 1,
@@ -60,7 +61,8 @@ enum {
   COMNECK_CUDA_RANS = 7,
   COMNECK_CUDA_EMBED_NORM = 8,
   COMNECK_CUDA_CUBLASLT = 9, /* a linear layer by cuBLASLt; one image after the other counts as one */
-  COMNECK_CUDA_KINDS = 10
+  COMNECK_CUDA_TENSOR_CONVOLUTION = 10,
+  COMNECK_CUDA_KINDS = 11
 };
 
 /*

@@ -117,25 +117,18 @@ class TensorCoresTest {
 
     private static Map<String, Long> kinds(
             long gemm, long fused, long rowNorms, long convolutions, long attention, long norms) {
-        return Map.of(
-                "tensor_gemm",
-                gemm,
-                "fused_attention",
-                fused,
-                "row_norm",
-                rowNorms,
-                "canonical_convolution",
-                convolutions,
-                "canonical_attention",
-                attention,
-                "canonical_norm",
-                norms,
-                "elementwise",
-                0L,
-                "rans",
-                0L,
-                "embed_norm",
-                1L);
+        return Map.ofEntries(
+                Map.entry("tensor_gemm", gemm),
+                Map.entry("fused_attention", fused),
+                Map.entry("row_norm", rowNorms),
+                Map.entry("canonical_convolution", convolutions),
+                Map.entry("canonical_attention", attention),
+                Map.entry("canonical_norm", norms),
+                Map.entry("elementwise", 0L),
+                Map.entry("rans", 0L),
+                Map.entry("embed_norm", 1L),
+                Map.entry("cublaslt", 0L),
+                Map.entry("tensor_convolution", 0L));
     }
 
     private static int neckBlocks(ModelFile model) {

@@ -104,7 +104,9 @@ public final class CudaBackend extends LibraryBackend {
             "canonical_norm",
             "elementwise",
             "rans",
-            "embed_norm");
+            "embed_norm",
+            "cublaslt",
+            "tensor_convolution");
 
     private final ComneckLibrary library;
 
