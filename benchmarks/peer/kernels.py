@@ -52,6 +52,13 @@ def layer_norm(sizes, kind, variant):
     return lambda: F.layer_norm(x, (channels,), weight, bias)
 
 
+def embed_norm(sizes, kind, variant):
+    batch, patches, channels = sizes
+    x, first, table = torch.rand(batch, patches, channels, **kind), torch.rand(1, 1, channels, **kind), torch.rand(patches + 1, channels, **kind)
+    weight, bias = torch.rand(channels, **kind), torch.rand(channels, **kind)
+    return lambda: F.layer_norm(torch.cat([first.expand(batch, 1, channels), x], 1) + table, (channels,), weight, bias)
+
+
 def repetitions(work, repeats, device):
     if device == "cpu":
         times = []
@@ -81,6 +88,7 @@ def main():
     stages = {f"attention {variant}": (attention, variant) for variant in variants}
     stages["linear torch"] = (linear, "")
     stages["layer-norm torch"] = (layer_norm, "")
+    stages["embed-norm torch"] = (embed_norm, "")
 
     def answer(value):
         print(json.dumps(value), flush=True)

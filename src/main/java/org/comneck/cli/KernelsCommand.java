@@ -31,7 +31,8 @@ import picocli.CommandLine.Spec;
         mixinStandardHelpOptions = true,
         description = {
             "Times single kernels, a line each; what they compute is checked against f64 first.",
-            "Kernels and their shapes: attention B,HEADS,TOKENS,DEPTH; linear ROWS,INPUTS,OUTPUTS; layer-norm ROWS,CHANNELS."
+            "Kernels and their shapes: attention B,HEADS,TOKENS,DEPTH; linear ROWS,INPUTS,OUTPUTS; layer-norm ROWS,CHANNELS;",
+            "embed-norm B,PATCHES,CHANNELS."
         },
         footer = {
             "",

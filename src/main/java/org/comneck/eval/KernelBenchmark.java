@@ -50,8 +50,10 @@ public final class KernelBenchmark {
             {4112, 1024, 3072},
             {4112, 4096, 1024}
         }),
-        /** LayerNorm over channels. */
-        LAYER_NORM("layer-norm", "ROWS,CHANNELS", new int[][] {{257, 1024}, {4112, 1024}});
+        /** LayerNorm over channels, from f32 to the precision's type. */
+        LAYER_NORM("layer-norm", "ROWS,CHANNELS", new int[][] {{257, 1024}, {4112, 1024}}),
+        /** Patches behind a class token, plus positions, and LayerNorm of that: f32 in every precision. */
+        EMBED_NORM("embed-norm", "B,PATCHES,CHANNELS", new int[][] {{1, 256, 1024}, {16, 256, 1024}});
 
         private final String label;
         private final String sizes;
@@ -113,6 +115,7 @@ public final class KernelBenchmark {
                 case ATTENTION -> 3.0 * s[0] * s[1] * s[2] * s[3];
                 case LINEAR -> Math.max(Math.max((double) s[0] * s[1], (double) s[0] * s[2]), (double) s[1] * s[2]);
                 case LAYER_NORM -> (double) s[0] * s[1];
+                case EMBED_NORM -> (double) s[0] * s[1] * s[2];
             };
         }
     }
@@ -177,6 +180,7 @@ public final class KernelBenchmark {
             case ATTENTION -> attention(shape, precision);
             case LINEAR -> linear(shape, precision);
             case LAYER_NORM -> layerNorm(shape, precision);
+            case EMBED_NORM -> embedNorm(shape, precision);
         };
     }
 
@@ -251,17 +255,13 @@ public final class KernelBenchmark {
     private Result layerNorm(int[] shape, Precision precision) {
         int rows = shape[0];
         int channels = shape[1];
-        float[] weight = new float[channels];
-        float[] bias = new float[channels];
-        Random random = new Random(3);
-        for (int c = 0; c < channels; c++) {
-            weight[c] = random.nextFloat() + 0.5f;
-            bias[c] = random.nextFloat() - 0.5f;
-        }
+        float[] weight = uniform(3, channels, 0.5f);
+        float[] bias = uniform(4, channels, -0.5f);
         Tensor weights = Tensor.of(weight, channels);
         Tensor biases = Tensor.of(bias, channels);
         RunBuilder builder = backend.newRun();
-        Activation x = builder.input(precision.operands(), 1, 1, rows, channels);
+        // A network's running sum is f32, so its norms read that.
+        Activation x = builder.input(ElementType.F32, 1, 1, rows, channels);
         Activation to = builder.buffer(precision.operands(), Grid.FULL, 1, 1, rows, channels);
         return measure(
                 Kernel.LAYER_NORM,
@@ -272,22 +272,68 @@ public final class KernelBenchmark {
                 to,
                 () -> builder.layerNorm(x, weights, biases, EPSILON, to),
                 (values, row, expected) -> {
-                    double mean = 0;
                     for (int c = 0; c < channels; c++) {
-                        mean += values.at((long) row * channels + c) / channels;
+                        expected[c] = values.at((long) row * channels + c);
                     }
-                    double variance = 0;
-                    for (int c = 0; c < channels; c++) {
-                        double off = values.at((long) row * channels + c) - mean;
-                        variance += off * off / channels;
-                    }
-                    for (int c = 0; c < channels; c++) {
-                        double off = values.at((long) row * channels + c) - mean;
-                        expected[c] = off / Math.sqrt(variance + EPSILON) * weight[c] + bias[c];
-                    }
+                    normalize(expected, weight, bias);
                 },
                 2.0 * rows * channels,
-                2.0 * rows * channels * precision.operands().bytes());
+                (double) rows * channels * (4 + precision.operands().bytes()));
+    }
+
+    private Result embedNorm(int[] shape, Precision precision) {
+        int batch = shape[0];
+        int tokens = shape[1] + 1;
+        int channels = shape[2];
+        float[] weight = uniform(3, channels, 0.5f);
+        float[] bias = uniform(4, channels, -0.5f);
+        float[] classToken = uniform(5, channels, -0.5f);
+        float[] table = uniform(6, tokens * channels, -0.5f);
+        Tensor weights = Tensor.of(weight, channels);
+        Tensor biases = Tensor.of(bias, channels);
+        Tensor first = Tensor.of(classToken, channels);
+        Tensor positions = Tensor.of(table, tokens, channels);
+        RunBuilder builder = backend.newRun();
+        Activation patches = builder.input(ElementType.F32, batch, 1, tokens - 1, channels);
+        Activation to = builder.buffer(ElementType.F32, Grid.FULL, batch, 1, tokens, channels);
+        return measure(
+                Kernel.EMBED_NORM,
+                shape,
+                precision,
+                builder,
+                patches,
+                to,
+                () -> builder.embedNorm(patches, first, positions, weights, biases, EPSILON, to),
+                (values, row, expected) -> {
+                    int token = row % tokens;
+                    long patch = (long) row / tokens * (tokens - 1) + token - 1;
+                    for (int c = 0; c < channels; c++) {
+                        float x = token == 0 ? classToken[c] : values.at(patch * channels + c);
+                        expected[c] = (double) x + table[token * channels + c];
+                    }
+                    normalize(expected, weight, bias);
+                },
+                2.0 * batch * tokens * channels,
+                4.0 * channels * ((2.0 * batch + 1) * tokens));
+    }
+
+    /** Uniform numbers from least to least + 1. */
+    private static float[] uniform(long seed, int count, float least) {
+        Random random = new Random(seed);
+        float[] values = new float[count];
+        for (int i = 0; i < count; i++) {
+            values[i] = random.nextFloat() + least;
+        }
+        return values;
+    }
+
+    private static void normalize(double[] row, float[] weight, float[] bias) {
+        double mean = Arrays.stream(row).average().orElseThrow();
+        double variance =
+                Arrays.stream(row).map(x -> (x - mean) * (x - mean)).average().orElseThrow();
+        for (int c = 0; c < row.length; c++) {
+            row[c] = (row[c] - mean) / Math.sqrt(variance + EPSILON) * weight[c] + bias[c];
+        }
     }
 
     /** Numbers of a port. */

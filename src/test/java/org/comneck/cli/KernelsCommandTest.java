@@ -79,6 +79,7 @@ class KernelsCommandTest {
             check("attention", "2,1,19,64");
             check("linear", "5,48,33");
             check("layer-norm", "3,40");
+            check("embed-norm", "2,3,40");
         }
     }
 
@@ -88,7 +89,7 @@ class KernelsCommandTest {
         Path file = folder.resolve("lines.jsonl");
         CommandLineRun run = run(
                 "--filter",
-                "norm",
+                "layer-norm",
                 "--shape",
                 "7,16",
                 "--shape",
@@ -160,14 +161,14 @@ class KernelsCommandTest {
         CommandLineRun run = run("--filter", "attention", "--backend", "cuda");
         assertEquals(ExitStatus.USAGE, run.status());
         assertTrue(run.err().contains("cuda is not available here (" + availability.text() + ")"), run.err());
-        run = run("--filter", "norm", "--shape", "2,8", "--json");
+        run = run("--filter", "layer-norm", "--shape", "2,8", "--json");
         assertEquals("cpu", lines(run).getFirst().path("backend").asText());
         assertTrue(run.err().contains("no GPU here (" + availability.text() + "); the processor's"), run.err());
     }
 
     @Test
     void whatIsWrongIsSaid() {
-        assertSays("no kernel is called 'x'; there are attention, linear, layer-norm", "--filter", "x");
+        assertSays("no kernel is called 'x'; there are attention, linear, layer-norm, embed-norm", "--filter", "x");
         assertSays("--shape is of one kernel", "--shape", "1,2");
         assertSays("'1,x' is not a list of numbers", "--filter", "attention", "--shape", "1,x");
         for (String shape : List.of("1,2", "1,1,0,64", "1,1,4,64,1", "99999,99999,99999,99999", "1,1048577,1,1")) {
