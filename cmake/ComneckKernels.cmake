@@ -85,7 +85,7 @@ function(comneck_add_emulated_kernels)
   target_link_libraries(vendor_test PRIVATE comneck_objects ${CMAKE_DL_LIBS})
   target_include_directories(vendor_test PRIVATE src/test/cpp)
   add_dependencies(vendor_test comneck_cuda_emulated ${vendor_libraries})
-  add_test(NAME vendor_test COMMAND vendor_test $<TARGET_FILE:comneck_cuda_emulated> $<TARGET_FILE:emulated_cublaslt>)
+  add_test(NAME vendor_test COMMAND vendor_test $<TARGET_FILE:comneck_cuda_emulated> $<TARGET_FILE:emulated_cublaslt> $<TARGET_FILE:emulated_cudnn>)
   # The benchmark at tiny sizes: that it works.
   comneck_emulated_sources(bench ${CMAKE_CURRENT_SOURCE_DIR}/${comneck_gpu_bench})
   add_executable(emulated_gpu_bench ${bench} ${runtime} ${comneck_shared_sources} src/main/cpp/entropy/rans_encoder.cpp)

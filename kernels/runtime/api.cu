@@ -157,15 +157,22 @@ int32_t comneck_context_describe(const comneck_context *context, char *text, int
   return COMNECK_OK;
 }
 
-int32_t comneck_cuda_libraries(comneck_context *context, const char *cublaslt, char *text, int64_t text_bytes) {
+int32_t comneck_cuda_library(comneck_context *context, int32_t library, const char *path, char *text, int64_t text_bytes) {
   return guarded([&]() -> int32_t {
-    if (context == nullptr || context->cublaslt != nullptr || text == nullptr || text_bytes < 1) {
-      return fail(COMNECK_MISUSE, "no context that could open libraries, or for the second time, or no room for the answer");
+    const bool linear = library == COMNECK_CUDA_LIBRARY_CUBLASLT;
+    if (context == nullptr || (!linear && library != COMNECK_CUDA_LIBRARY_CUDNN) || text == nullptr || text_bytes < 1 ||
+        (linear ? context->cublaslt != nullptr : context->cudnn != nullptr)) {
+      return fail(COMNECK_MISUSE, "no context that could open library %d, or for the second time, or no room for the answer", library);
     }
     if (const int32_t status = check_cuda(cudaSetDevice(context->device), "choosing the device"); status != COMNECK_OK) return status;
     std::string answer;
-    context->cublaslt = CublasLt::open(cublaslt, &answer);
-    std::snprintf(text, static_cast<size_t>(text_bytes), "cuBLASLt%s%s", context->cublaslt != nullptr ? " " : ": ", answer.c_str());
+    if (linear) {
+      context->cublaslt = CublasLt::open(path, &answer);
+    } else {
+      context->cudnn = Cudnn::open(path, &answer);
+    }
+    const bool opened = linear ? context->cublaslt != nullptr : context->cudnn != nullptr;
+    std::snprintf(text, static_cast<size_t>(text_bytes), "%s%s%s", linear ? "cuBLASLt" : "cuDNN", opened ? " " : ": ", answer.c_str());
     return COMNECK_OK;
   });
 }
@@ -211,14 +218,21 @@ int32_t comneck_layer_create(comneck_context *context, const comneck_convolution
       tensor_weights = pack_conv_weights(packed, made->tensor_type);
     }
 
-    const bool linear = g.kernel_height == 1 && g.kernel_width == 1;
-    std::vector<uint16_t> tensor_bias;
-    if (!tensor_weights.empty() && linear && context->cublaslt != nullptr) {
+    // For vendor's libraries, which the context has opened by now.
+    const bool convolves = context->cudnn != nullptr && Cudnn::takes(g);
+    std::vector<uint16_t> tensor_bias, cudnn_halves;
+    std::vector<float> cudnn_floats;
+    if (convolves || (!tensor_weights.empty() && context->cublaslt != nullptr)) {
+      made->tensor_type = tensor_type_of(g.precision);
       biases.resize(static_cast<size_t>(g.output_channels));
       tensor_bias = pack_gemm_weights(biases.data(), 1, g.output_channels, made->tensor_type);
     }
+    if (convolves) {
+      cudnn_floats = pack_cudnn_weights(g, weights);
+      for (const float w : cudnn_floats) cudnn_halves.push_back(made->tensor_type == COMNECK_BF16 ? to_bf16(w) : to_f16(w));
+    }
 
-    // weights | bias | taps | phases | weights for the tensor cores | bias for a vendor's library
+    // weights | bias | taps | phases | weights for the tensor cores | a vendor's bias, weights in halves, in floats
     const auto bytes_of = [](const auto &values) { return static_cast<int64_t>((values.size() * sizeof(values[0]) + 255) / 256 * 256); };
     const int64_t at_bias = bytes_of(packed.weights);
     const int64_t at_taps = at_bias + bytes_of(packed.bias);
@@ -226,7 +240,9 @@ int32_t comneck_layer_create(comneck_context *context, const comneck_convolution
     if (const int32_t status = check_cuda(cudaSetDevice(context->device), "choosing the device"); status != COMNECK_OK) return status;
     const int64_t at_tensor_weights = at_phases + bytes_of(packed.phases);
     const int64_t at_tensor_bias = at_tensor_weights + bytes_of(tensor_weights);
-    if (const int32_t status = made->memory.allocate(at_tensor_bias + bytes_of(tensor_bias)); status != COMNECK_OK) return status;
+    const int64_t at_halves = at_tensor_bias + bytes_of(tensor_bias);
+    const int64_t at_floats = at_halves + bytes_of(cudnn_halves);
+    if (const int32_t status = made->memory.allocate(at_floats + bytes_of(cudnn_floats)); status != COMNECK_OK) return status;
     char *memory = made->memory.data();
     const auto upload = [&](int64_t offset, const auto &values) {
       return values.empty() ? cudaSuccess
@@ -234,7 +250,7 @@ int32_t comneck_layer_create(comneck_context *context, const comneck_convolution
     };
     for (const cudaError_t error : {upload(0, packed.weights), upload(at_bias, packed.bias), upload(at_taps, packed.taps),
                                     upload(at_phases, packed.phases), upload(at_tensor_weights, tensor_weights), upload(at_tensor_bias, tensor_bias),
-                                    cudaStreamSynchronize(nullptr)}) {
+                                    upload(at_halves, cudnn_halves), upload(at_floats, cudnn_floats), cudaStreamSynchronize(nullptr)}) {
       if (const int32_t status = check_cuda(error, "uploading a layer"); status != COMNECK_OK) return status;
     }
     made->weights = reinterpret_cast<const float *>(memory);
@@ -243,6 +259,10 @@ int32_t comneck_layer_create(comneck_context *context, const comneck_convolution
     made->phases = reinterpret_cast<const ConvPhase *>(memory + at_phases);
     if (!tensor_weights.empty()) (is_patches(g) ? made->tensor_weights : made->conv_weights) = reinterpret_cast<const uint16_t *>(memory + at_tensor_weights);
     if (!tensor_bias.empty()) made->tensor_bias = reinterpret_cast<const uint16_t *>(memory + at_tensor_bias);
+    if (convolves) {
+      made->cudnn_halves = reinterpret_cast<const uint16_t *>(memory + at_halves);
+      made->cudnn_floats = reinterpret_cast<const float *>(memory + at_floats);
+    }
     packed.weights = {};
     packed.bias = {};
     *layer = made.release();
@@ -413,7 +433,7 @@ int32_t comneck_plan_convolution(comneck_plan *plan, const comneck_layer *layer,
       const bool apart = residual == nullptr || !overlap(*residual, *destination) ||
                          (residual->offset_bytes == destination->offset_bytes && residual->channel_offset == destination->channel_offset &&
                           residual->channel_stride == destination->channel_stride && residual->type == destination->type);
-      if (layer->tensor_bias != nullptr && apart) {
+      if (layer->tensor_bias != nullptr && plan->context->cublaslt != nullptr && pointwise && apart) {
         product.source = side_in_plan(present[0]);
         product.destination = side_in_plan(*destination);
         if (residual != nullptr) product.residual = side_in_plan(*residual);
@@ -427,6 +447,26 @@ int32_t comneck_plan_convolution(comneck_plan *plan, const comneck_layer *layer,
       }
       return COMNECK_OK;
     }
+    // Our step was added: cuDNN's in its place, where that takes the layer.
+    const auto to_cudnn = [&] {
+      const comneck_view &source = present[0];
+      const bool one_type = source.type == destination->type && (source.type == COMNECK_F32 || source.type == layer->tensor_type);
+      if (layer->cudnn_floats != nullptr && present.size() == 1 && source.channels == g.input_channels && source.grid == COMNECK_FULL &&
+          destination->grid == COMNECK_FULL && residual == nullptr && one_type) {
+        const bool floats = source.type == COMNECK_F32;
+        CudnnCall convolution{g, side_in_plan(source), side_in_plan(*destination), destination->images, tall, wide, function,
+                              layer->cudnn_floats, layer->bias};
+        if (!floats) {
+          convolution.weights = layer->cudnn_halves;
+          convolution.bias = layer->tensor_bias;
+        }
+        if (const auto vendor = plan->context->cudnn->prepare(convolution); vendor != nullptr) {
+          plan->replace_last(COMNECK_CUDA_CUDNN, [vendor, source, to = *destination](const Queue &queue) {
+            return vendor->queue(side_of(queue, source).data, const_cast<void *>(side_of(queue, to).data), queue.workspace, queue.stream);
+          }, vendor->workspace_bytes());
+        }
+      }
+    };
     const bool full = present[0].grid == COMNECK_FULL && destination->grid == COMNECK_FULL;
     if (layer->conv_weights != nullptr && full && present.size() == 1 && present[0].channels == g.input_channels && multiplies(*destination) &&
         (residual == nullptr || multiplies(*residual)) && tensor_conv_takes(side_in_plan(present[0]), layer->tensor_type)) {
@@ -447,13 +487,15 @@ int32_t comneck_plan_convolution(comneck_plan *plan, const comneck_layer *layer,
       product.width = destination->width;
       product.type = layer->tensor_type;
       product.function = function;
-      return plan->add(COMNECK_CUDA_TENSOR_CONVOLUTION, [product, from = present[0], to = *destination, has_residual = residual != nullptr,
+      COMNECK_CHECK(plan->add(COMNECK_CUDA_TENSOR_CONVOLUTION, [product, from = present[0], to = *destination, has_residual = residual != nullptr,
                         added = residual != nullptr ? *residual : comneck_view{}](const Queue &queue) mutable {
         product.source = side_of(queue, from);
         if (has_residual) product.residual = side_of(queue, added);
         product.destination = side_of(queue, to);
         return tensor_conv(product, GemmTile::kAuto, queue.multiprocessors, queue.stream);
-      });
+      }));
+      to_cudnn();
+      return COMNECK_OK;
     }
     ConvCall call{};
     call.source_count = static_cast<int32_t>(present.size());
@@ -477,7 +519,7 @@ int32_t comneck_plan_convolution(comneck_plan *plan, const comneck_layer *layer,
     call.rounded = g.precision == COMNECK_PRECISION_BF16;
     call.function = function;
     const bool has_residual = residual != nullptr;
-    return plan->add(COMNECK_CUDA_CANONICAL_CONVOLUTION, [call, present, first, to = *destination, has_residual,
+    COMNECK_CHECK(plan->add(COMNECK_CUDA_CANONICAL_CONVOLUTION, [call, present, first, to = *destination, has_residual,
                       added = has_residual ? *residual : comneck_view{}](const Queue &queue) mutable {
       for (size_t s = 0; s < present.size(); s++) {
         call.sources[s] = {side_of(queue, present[s]), present[s].channels, first[s], present[s].grid != COMNECK_FULL};
@@ -485,7 +527,9 @@ int32_t comneck_plan_convolution(comneck_plan *plan, const comneck_layer *layer,
       if (has_residual) call.residual = side_of(queue, added);
       call.destination = side_of(queue, to);
       return canonical_conv(call, ConvTile::kAuto, queue.multiprocessors, queue.stream);
-    });
+    }));
+    to_cudnn();
+    return COMNECK_OK;
   });
 }
 

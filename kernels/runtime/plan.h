@@ -30,6 +30,7 @@
 #include "runtime/device_info.h"
 #include "tensor_gemm/tensor_gemm.h"
 #include "vendor/cublaslt.h"
+#include "vendor/cudnn.h"
 
 namespace comneck::cuda {
 
@@ -86,7 +87,8 @@ struct comneck_context {
   comneck::cuda::DeviceInfo info;
   comneck::cuda::AttentionKernel attention = comneck::cuda::AttentionKernel::kMma;
   comneck::cuda::GemmTile gemm = comneck::cuda::GemmTile::kAuto;
-  std::unique_ptr<comneck::cuda::CublasLt> cublaslt;  // null: our own kernels
+  std::unique_ptr<comneck::cuda::CublasLt> cublaslt = nullptr;  // null: our own kernels
+  std::unique_ptr<comneck::cuda::Cudnn> cudnn = nullptr;
 };
 
 struct comneck_layer {
@@ -97,8 +99,11 @@ struct comneck_layer {
   const float *bias = nullptr;
   const uint16_t *tensor_weights = nullptr;  // of a BF16 or F16 layer on single positions, for the tensor cores; else null
   const uint16_t *conv_weights = nullptr;    // likewise of other layers that tensor_conv takes
-  int32_t tensor_type = COMNECK_F32;         // of those
-  const uint16_t *tensor_bias = nullptr;     // likewise, where a vendor's library may want it; else null
+  int32_t tensor_type = COMNECK_F32;         // of those, and of the vendor's
+  // What a vendor's library may want, as cublaslt.h and cudnn.h say; else null.
+  const uint16_t *tensor_bias = nullptr;
+  const uint16_t *cudnn_halves = nullptr;    // weights of the type that the precision multiplies
+  const float *cudnn_floats = nullptr;
   const comneck::cuda::ConvTap *taps = nullptr;
   const comneck::cuda::ConvPhase *phases = nullptr;
 };

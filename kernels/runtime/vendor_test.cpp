@@ -1,7 +1,7 @@
 // Layers by a vendor's libraries, on the emulation with libraries that do what the vendor's document: which layers go there, that results are
 // those of our kernels within what the type rounds, that they do not depend on the batch, and that whatever fails is replaced by our kernels.
 //
-//   vendor_test libcomneck_cuda_emulated.so libemulated_cublaslt.so
+//   vendor_test libcomneck_cuda_emulated.so libemulated_cublaslt.so libemulated_cudnn.so
 #include <dlfcn.h>
 
 #include <algorithm>
@@ -38,7 +38,7 @@ struct Runtime {
   explicit Runtime(const char *path) {
     void *handle = opened(path);
 #define FIND(name) name = find<decltype(&comneck_##name)>(handle, "comneck_" #name)
-    FIND(last_error); FIND(context_create); FIND(context_destroy); FIND(cuda_libraries); FIND(layer_create); FIND(layer_destroy);
+    FIND(last_error); FIND(context_create); FIND(context_destroy); FIND(cuda_library); FIND(layer_create); FIND(layer_destroy);
     FIND(plan_create); FIND(plan_port); FIND(plan_port_memory); FIND(plan_seal); FIND(plan_execute); FIND(plan_convolution);
     FIND(cuda_plan_launches); FIND(plan_bytes); FIND(plan_destroy);
 #undef FIND
@@ -47,7 +47,7 @@ struct Runtime {
   }
 
 #define FUNCTION(name) decltype(&comneck_##name) name = nullptr
-  FUNCTION(last_error); FUNCTION(context_create); FUNCTION(context_destroy); FUNCTION(cuda_libraries); FUNCTION(layer_create);
+  FUNCTION(last_error); FUNCTION(context_create); FUNCTION(context_destroy); FUNCTION(cuda_library); FUNCTION(layer_create);
   FUNCTION(layer_destroy); FUNCTION(plan_create); FUNCTION(plan_port); FUNCTION(plan_port_memory); FUNCTION(plan_seal);
   FUNCTION(plan_execute); FUNCTION(plan_convolution); FUNCTION(cuda_plan_launches); FUNCTION(plan_bytes); FUNCTION(plan_destroy);
 #undef FUNCTION
@@ -66,7 +66,9 @@ struct Fake {
   void (*inject)(int32_t function, int32_t after) = nullptr;
   int64_t (*count)(int32_t function) = nullptr;
 };
+// What can be made to fail, of cuBLASLt and of cuDNN.
 enum { kCreate = 0, kDescCreate = 1, kHeuristic = 2, kCheck = 3, kMatmul = 4 };
+enum { kDescriptor = 1, kAlgorithms = 2, kConvolve = 3, kAdd = 4 };
 
 int64_t bytes_of(int32_t type) { return type == COMNECK_F32 ? 4 : 2; }
 
@@ -88,11 +90,12 @@ struct Result {
 };
 
 struct Machine {
-  Machine(const Runtime &runtime, const char *cublaslt) : api(runtime) {
+  // library: -1 for our own kernels.
+  explicit Machine(const Runtime &runtime, int32_t library = -1, const char *path = nullptr) : api(runtime) {
     CHECK_EQ(api.context_create(0, COMNECK_ISA_AUTO, &context), COMNECK_OK);
-    if (cublaslt == nullptr) return;
+    if (library < 0) return;
     char answer[512];
-    CHECK_EQ(api.cuda_libraries(context, cublaslt, answer, sizeof answer), COMNECK_OK);
+    CHECK_EQ(api.cuda_library(context, library, path, answer, sizeof answer), COMNECK_OK);
     text = answer;
   }
   Machine(const Machine &) = delete;
@@ -188,6 +191,12 @@ struct Machine {
   bool faults = false;  // calls fail on purpose, so that a graph may be made later than when the plan is sealed
 };
 
+int64_t of_kind(const Result &result, int32_t kind) { return result.launches[static_cast<size_t>(kind)]; }
+int64_t our_convolutions(const Result &result) {
+  return of_kind(result, COMNECK_CUDA_CANONICAL_CONVOLUTION) + of_kind(result, COMNECK_CUDA_TENSOR_CONVOLUTION);
+}
+int64_t ours(const Result &result) { return our_convolutions(result) + of_kind(result, COMNECK_CUDA_TENSOR_GEMM); }
+
 // tolerance: absolute, and of the reference.
 void check_near(const std::vector<float> &values, const std::vector<float> &reference, double tolerance) {
   CHECK_EQ(values.size(), reference.size());
@@ -213,7 +222,7 @@ void check_same(const Result &a, const Result &b) {
 void check_batches(const Machine &machine, const Case &c, int32_t kind) {
   const Result batch = machine.run(c, 3);
   CHECK_EQ(batch.status, COMNECK_OK);
-  CHECK_EQ(batch.launches[static_cast<size_t>(kind)], 1);
+  CHECK_EQ(of_kind(batch, kind), 1);
   const size_t each = batch.values.size() / 3;
   for (int32_t n = 0; n < 3; n++) {
     const Result alone = machine.run(c, 1, n);
@@ -228,7 +237,7 @@ Case linear(int32_t precision, int32_t rows, int32_t in, int32_t out, int32_t fu
 }
 
 void check_linear(const Runtime &runtime, const Fake &cublaslt) {
-  const Machine own(runtime, nullptr), vendor(runtime, cublaslt.path);
+  const Machine own(runtime), vendor(runtime, COMNECK_CUDA_LIBRARY_CUBLASLT, cublaslt.path);
   CHECK(vendor.text == "cuBLASLt 13.1.1");
   for (const int32_t precision : {int32_t{COMNECK_PRECISION_BF16}, int32_t{COMNECK_PRECISION_F16}}) {
     const int32_t type = precision == COMNECK_PRECISION_BF16 ? COMNECK_BF16 : COMNECK_F16;
@@ -280,89 +289,179 @@ void check_linear(const Runtime &runtime, const Fake &cublaslt) {
   check_same(result, own.run(exact, 2));
 }
 
-void check_absent(const Runtime &runtime, const Fake &cublaslt) {
-  const Case c = linear(COMNECK_PRECISION_BF16, 21, 72, 40, COMNECK_NONE, true);
-  const Machine own(runtime, nullptr);
-  const Result reference = own.run(c, 2);
-  const auto check_ours = [&](const Machine &machine, const char *why) {
+Case convolution(int32_t precision, bool halves, int32_t in, int32_t out, int32_t kernel, int32_t stride, int32_t kind, int32_t function) {
+  const int32_t type = !halves ? COMNECK_F32 : precision == COMNECK_PRECISION_BF16 ? COMNECK_BF16 : COMNECK_F16;
+  const int32_t padding = (kernel - 1) / 2;
+  return {{in, out, kernel, kernel, stride, padding, kind, precision}, 8, 6, type, in, type, function, -1};
+}
+
+void check_convolutions(const Runtime &runtime, const Fake &cudnn) {
+  const Machine own(runtime), vendor(runtime, COMNECK_CUDA_LIBRARY_CUDNN, cudnn.path);
+  CHECK(vendor.text == "cuDNN 9.19.0");
+  for (const int32_t precision : {int32_t{COMNECK_PRECISION_BF16}, int32_t{COMNECK_PRECISION_F16}}) {
+    const bool bf16 = precision == COMNECK_PRECISION_BF16;
+    const double rounding = bf16 ? 0.012 : 0.002;  // of operands, and of a result in halves
+    std::vector<Case> taken;
+    for (const bool halves : {false, true}) {
+      taken.push_back(convolution(precision, halves, 24, 16, 3, 1, COMNECK_DIRECT, COMNECK_RELU));
+      taken.push_back(convolution(precision, halves, 24, 16, 3, 1, COMNECK_DIRECT, COMNECK_NONE));
+      taken.push_back(convolution(precision, halves, 3, 8, 5, 2, COMNECK_DIRECT, COMNECK_NONE));
+      taken.push_back(convolution(precision, halves, 8, 16, 5, 2, COMNECK_TRANSPOSED, COMNECK_NONE));
+      taken.push_back(convolution(precision, halves, 8, 3, 4, 2, COMNECK_TRANSPOSED, COMNECK_NONE));
+      taken.push_back(convolution(precision, halves, 8, 16, 3, 2, COMNECK_TRANSPOSED, COMNECK_NONE));
+      taken.push_back(convolution(precision, halves, 8, 16, 2, 2, COMNECK_TRANSPOSED, COMNECK_NONE));
+      taken.back().source_stride = 24;
+    }
+    for (const Case &c : taken) {
+      const Result result = vendor.run(c, 2), reference = own.run(c, 2);
+      CHECK_EQ(our_convolutions(reference), 1);
+      CHECK_EQ(our_convolutions(result), 0);
+      CHECK_EQ(result.launches[COMNECK_CUDA_CUDNN], 1);
+      check_near(result.values, reference.values, rounding);
+      check_batches(vendor, c, COMNECK_CUDA_CUDNN);
+    }
+    // Ours: other functions, a residual, two types, a checkerboard, images that do not begin where cuDNN wants them.
+    Case added = convolution(precision, false, 24, 16, 3, 1, COMNECK_DIRECT, COMNECK_RELU);
+    added.residual_type = COMNECK_F32;
+    Case mixed = convolution(precision, true, 24, 16, 3, 1, COMNECK_DIRECT, COMNECK_RELU);
+    mixed.destination_type = COMNECK_F32;
+    Case odd = convolution(precision, false, 3, 16, 3, 1, COMNECK_DIRECT, COMNECK_RELU);
+    odd.width = odd.height = 5;
+    for (const Case &c : {convolution(precision, false, 8, 16, 3, 1, COMNECK_DIRECT, COMNECK_GELU),
+                          convolution(precision, false, 8, 16, 5, 2, COMNECK_TRANSPOSED, COMNECK_RELU),
+                          convolution(precision, false, 8, 16, 5, 1, COMNECK_CHECKERBOARD, COMNECK_NONE), added, mixed, odd}) {
+      const Result result = vendor.run(c, 2);
+      CHECK_EQ(result.launches[COMNECK_CUDA_CUDNN], 0);
+      CHECK_EQ(our_convolutions(result), 1);
+      check_same(result, own.run(c, 2));
+    }
+    // A single position's layer is for tensor cores or cuBLASLt.
+    CHECK_EQ(vendor.run(linear(precision, 21, 72, 40, COMNECK_NONE, true), 2).launches[COMNECK_CUDA_TENSOR_GEMM], 1);
+  }
+  const Case exact = convolution(COMNECK_PRECISION_F32, false, 24, 16, 3, 1, COMNECK_DIRECT, COMNECK_RELU);
+  const Result result = vendor.run(exact, 2);
+  CHECK_EQ(result.launches[COMNECK_CUDA_CANONICAL_CONVOLUTION], 1);
+  check_same(result, own.run(exact, 2));
+}
+
+void check_absent(const Runtime &runtime, const Fake &cublaslt, const Fake &cudnn) {
+  const Machine own(runtime);
+  const auto check_ours = [&](const Machine &machine, const Case &c, const char *why) {
     if (machine.text.find(why) == std::string::npos) std::fprintf(stderr, "'%s' does not say '%s'\n", machine.text.c_str(), why);
     CHECK(machine.text.find(why) != std::string::npos);
     const Result result = machine.run(c, 2);
-    CHECK_EQ(result.launches[COMNECK_CUDA_TENSOR_GEMM], 1);
-    check_same(result, reference);
+    CHECK_EQ(ours(result), 1);
+    check_same(result, own.run(c, 2));
   };
-  check_ours(Machine(runtime, "/nowhere/libcublasLt.so.13"), "/nowhere/libcublasLt.so.13");
-  check_ours(Machine(runtime, "libdl.so.2"), "it has no function cublasLt");
-  CHECK_EQ(setenv("COMNECK_FAKE_CUBLASLT_VERSION", "111103", 1), 0);
-  check_ours(Machine(runtime, cublaslt.path), "version 11.11.3 is not one of 12 and 13");
-  CHECK_EQ(unsetenv("COMNECK_FAKE_CUBLASLT_VERSION"), 0);
-  cublaslt.inject(kCreate, 0);
-  check_ours(Machine(runtime, cublaslt.path), "version 13.1.1 cannot be used here: its status 1");
-  cublaslt.inject(-1, 0);
+  const auto check_library = [&](int32_t library, const Fake &fake, const Case &c, const char *name, const char *variable,
+                                 const char *version, const char *other, const char *unusable) {
+    check_ours(Machine(runtime, library, "/nowhere/lib.so.13"), c, "/nowhere/lib.so.13");
+    check_ours(Machine(runtime, library, "libdl.so.2"), c, (std::string("it has no function ") + name).c_str());
+    check_ours(Machine(runtime, library, nullptr), c, ": the emulation takes a library by its path only");
+    CHECK_EQ(setenv(variable, version, 1), 0);
+    check_ours(Machine(runtime, library, fake.path), c, other);
+    CHECK_EQ(unsetenv(variable), 0);
+    fake.inject(kCreate, 0);
+    check_ours(Machine(runtime, library, fake.path), c, unusable);
+    fake.inject(-1, 0);
+    const Machine twice(runtime, library, fake.path);
+    char text[64];
+    CHECK_EQ(runtime.cuda_library(twice.context, library, fake.path, text, sizeof text), COMNECK_MISUSE);
+    CHECK_EQ(runtime.cuda_library(nullptr, library, fake.path, text, sizeof text), COMNECK_MISUSE);
+    CHECK_EQ(runtime.cuda_library(own.context, library, fake.path, text, 0), COMNECK_MISUSE);
+  };
+  check_library(COMNECK_CUDA_LIBRARY_CUBLASLT, cublaslt, linear(COMNECK_PRECISION_BF16, 21, 72, 40, COMNECK_NONE, true),
+                "cublasLt", "COMNECK_FAKE_CUBLASLT_VERSION", "111103", "version 11.11.3 is not one of 12 and 13",
+                "version 13.1.1 cannot be used here: its status 1");
+  check_library(COMNECK_CUDA_LIBRARY_CUDNN, cudnn, convolution(COMNECK_PRECISION_BF16, true, 24, 16, 3, 1, COMNECK_DIRECT, COMNECK_RELU),
+                "cudnn", "COMNECK_FAKE_CUDNN_VERSION", "8907", "version 0.89.7 is not 9",
+                "version 9.19.0 cannot be used here: its status 1001");
   char text[64];
-  CHECK_EQ(runtime.cuda_libraries(own.context, nullptr, text, sizeof text), COMNECK_OK);
-  CHECK(std::string(text) == "cuBLASLt: the emulation takes a library by its path only");
-  const Machine twice(runtime, cublaslt.path);
-  CHECK_EQ(runtime.cuda_libraries(twice.context, cublaslt.path, text, sizeof text), COMNECK_MISUSE);
-  CHECK_EQ(runtime.cuda_libraries(nullptr, cublaslt.path, text, sizeof text), COMNECK_MISUSE);
+  CHECK_EQ(runtime.cuda_library(own.context, 2, nullptr, text, sizeof text), COMNECK_MISUSE);
 }
 
-void check_failures(const Runtime &runtime, const Fake &cublaslt) {
-  const Case c = linear(COMNECK_PRECISION_F16, 22, 72, 40, COMNECK_RELU, true);
-  const Machine own(runtime, nullptr);
-  Machine vendor(runtime, cublaslt.path);
-  const Result reference = own.run(c, 3), product = vendor.run(c, 3);
-  vendor.faults = true;
-  for (const int32_t function : {int32_t{kDescCreate}, int32_t{kHeuristic}, int32_t{kMatmul}}) {  // the last one while the plan is sealed
-    cublaslt.inject(function, 0);
+// Each of these calls fails, the last ones of them when the plan is sealed: our kernel's result.
+void check_replaced(const Machine &vendor, const Machine &own, const Fake &fake, const Case &c, std::initializer_list<int32_t> functions) {
+  const Result reference = own.run(c, 3);
+  for (const int32_t function : functions) {
+    fake.inject(function, 0);
     const Result result = vendor.run(c, 3);
-    cublaslt.inject(-1, 0);
+    fake.inject(-1, 0);
     CHECK_EQ(result.status, COMNECK_OK);
-    CHECK_EQ(result.launches[COMNECK_CUDA_TENSOR_GEMM], 1);
+    CHECK_EQ(ours(result), 1);
     check_same(result, reference);
   }
-  // An algorithm that does no batch does one image after the other.
-  cublaslt.inject(kCheck, 0);
-  const int64_t before = cublaslt.count(kMatmul);
-  const Result apart = vendor.run(c, 3);
-  cublaslt.inject(-1, 0);
-  CHECK_EQ(cublaslt.count(kMatmul) - before, 2 * 3);  // tried, and captured
-  check_same(apart, product);
-  // What worked when the plan was sealed and fails later is a status: while it is captured, and when it is queued after that.
-  cublaslt.inject(kMatmul, 1);
-  const Result late = vendor.run(c, 3);
-  cublaslt.inject(-1, 0);
-  CHECK_EQ(late.sealed, COMNECK_OK);
-  CHECK(late.status != COMNECK_OK);
-  check_same(vendor.run(c, 3), product);
-  // Every CUDA call of a life fails once: a status, or our kernel in the library's place.
+}
+
+// Every CUDA call of a plan's life fails once: a status, or our kernel in the library's place.
+void check_cuda_failures(const Machine &vendor, const Case &c, int32_t theirs) {
+  const Result whole = vendor.run(c, 1);
   for (int32_t call = 0; call < 4; call++) {
-    const int64_t first = runtime.count(call);
+    const int64_t first = vendor.api.count(call);
     (void)vendor.run(c, 1);
-    const int64_t calls = runtime.count(call) - first;
+    const int64_t calls = vendor.api.count(call) - first;
     for (int32_t after = 1; after < calls; after++) {  // not the layer's, which is checked elsewhere
-      runtime.inject(call, after, 719, 0);
+      vendor.api.inject(call, after, 719, 0);
       const Result result = vendor.run(c, 1);
-      runtime.inject(0, 0, 0, 0);
-      if (result.sealed == COMNECK_OK && result.status == COMNECK_OK) {
-        CHECK_EQ(result.launches[COMNECK_CUDA_TENSOR_GEMM] + result.launches[COMNECK_CUDA_CUBLASLT], 1);
-      }
+      vendor.api.inject(0, 0, 0, 0);
+      if (result.sealed != COMNECK_OK || result.status != COMNECK_OK) continue;
+      CHECK_EQ(ours(result) + of_kind(result, theirs), 1);
+      if (of_kind(result, theirs) == 1) check_same(result, whole);
     }
   }
-  check_same(vendor.run(c, 3), product);
+  check_same(vendor.run(c, 1), whole);
+}
+
+// What worked when the plan was sealed and fails later is a status: while it is captured, and when it is queued after that.
+void check_late(const Machine &vendor, const Fake &fake, int32_t function, int32_t after, const Case &c) {
+  const Result whole = vendor.run(c, 3);
+  fake.inject(function, after);
+  const Result late = vendor.run(c, 3);
+  fake.inject(-1, 0);
+  CHECK_EQ(late.sealed, COMNECK_OK);
+  CHECK(late.status != COMNECK_OK);
+  check_same(vendor.run(c, 3), whole);
+}
+
+void check_failures(const Runtime &runtime, const Fake &cublaslt, const Fake &cudnn) {
+  const Machine own(runtime);
+  Machine linear_vendor(runtime, COMNECK_CUDA_LIBRARY_CUBLASLT, cublaslt.path), vendor(runtime, COMNECK_CUDA_LIBRARY_CUDNN, cudnn.path);
+  linear_vendor.faults = vendor.faults = true;
+  const Case product = linear(COMNECK_PRECISION_F16, 22, 72, 40, COMNECK_RELU, true);
+  check_replaced(linear_vendor, own, cublaslt, product, {kDescCreate, kHeuristic, kMatmul});
+  check_late(linear_vendor, cublaslt, kMatmul, 1, product);
+  check_cuda_failures(linear_vendor, product, COMNECK_CUDA_CUBLASLT);
+  // An algorithm that does no batch does one image after the other.
+  const Result whole = linear_vendor.run(product, 3);
+  cublaslt.inject(kCheck, 0);
+  const int64_t before = cublaslt.count(kMatmul);
+  const Result apart = linear_vendor.run(product, 3);
+  cublaslt.inject(-1, 0);
+  CHECK_EQ(cublaslt.count(kMatmul) - before, 2 * 3);  // tried, and captured
+  check_same(apart, whole);
+
+  const Case direct = convolution(COMNECK_PRECISION_BF16, true, 24, 16, 3, 1, COMNECK_DIRECT, COMNECK_RELU);
+  const Case transposed = convolution(COMNECK_PRECISION_BF16, false, 8, 16, 5, 2, COMNECK_TRANSPOSED, COMNECK_NONE);
+  check_replaced(vendor, own, cudnn, direct, {kDescriptor, kAlgorithms, kConvolve});
+  check_replaced(vendor, own, cudnn, transposed, {kDescriptor, kAlgorithms, kConvolve, kAdd});
+  check_late(vendor, cudnn, kConvolve, 3, direct);
+  check_late(vendor, cudnn, kAdd, 4, transposed);
+  check_cuda_failures(vendor, direct, COMNECK_CUDA_CUDNN);
+  check_cuda_failures(vendor, transposed, COMNECK_CUDA_CUDNN);
 }
 
 }  // namespace
 
 int main(int argc, char **argv) {
-  if (argc != 3) {
-    std::fprintf(stderr, "usage: vendor_test libcomneck_cuda_emulated.so libemulated_cublaslt.so\n");
+  if (argc != 4) {
+    std::fprintf(stderr, "usage: vendor_test libcomneck_cuda_emulated.so libemulated_cublaslt.so libemulated_cudnn.so\n");
     return 2;
   }
   const Runtime runtime(argv[1]);
-  const Fake cublaslt(argv[2], "cublaslt");
+  const Fake cublaslt(argv[2], "cublaslt"), cudnn(argv[3], "cudnn");
   check_linear(runtime, cublaslt);
-  check_absent(runtime, cublaslt);
-  check_failures(runtime, cublaslt);
+  check_convolutions(runtime, cudnn);
+  check_absent(runtime, cublaslt, cudnn);
+  check_failures(runtime, cublaslt, cudnn);
   return 0;
 }

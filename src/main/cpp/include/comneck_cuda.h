@@ -62,16 +62,22 @@ enum {
   COMNECK_CUDA_EMBED_NORM = 8,
   COMNECK_CUDA_CUBLASLT = 9, /* a linear layer by cuBLASLt; one image after the other counts as one */
   COMNECK_CUDA_TENSOR_CONVOLUTION = 10,
-  COMNECK_CUDA_KINDS = 11
+  COMNECK_CUDA_CUDNN = 11,   /* a convolution by cuDNN, of all images */
+  COMNECK_CUDA_KINDS = 12
+};
+
+/* Vendor's libraries for layers of BF16 and F16; those of F32 have our own kernels always. */
+enum {
+  COMNECK_CUDA_LIBRARY_CUBLASLT = 0, /* versions 12 and 13: linear layers */
+  COMNECK_CUDA_LIBRARY_CUDNN = 1     /* version 9: convolutions, transposed ones, too; layers take twice the memory or more */
 };
 
 /*
- * Vendor's libraries for the layers of BF16 and F16, those of F32 have our own kernels always. Once, after the context was created and before its
- * layers. cublaslt: path of the library, version 12 or 13, or NULL to let the system look for it. *text: which version was opened, or why none
- * can be used, truncated to text_bytes; then our own kernels do everything, as they do whatever the library does not do.
- * When a plan is sealed each of the library's calls is tried, and replaced by our own kernel where it fails.
+ * Opens a library for a context, once each, after the context was created and before its layers. path: of the library, or NULL to let the system
+ * look for it. *text: which version was opened, or why none can be used, truncated to text_bytes; then our own kernels do its layers, as they do
+ * whatever it does not do. When a plan is sealed each of the library's calls is tried, and replaced by our own kernel where it fails.
  */
-COMNECK_API int32_t comneck_cuda_libraries(comneck_context *context, const char *cublaslt, char *text, int64_t text_bytes);
+COMNECK_API int32_t comneck_cuda_library(comneck_context *context, int32_t library, const char *path, char *text, int64_t text_bytes);
 
 /* How many kernels of each kind an execution of the plan launches, the first `count` kinds. */
 COMNECK_API int32_t comneck_cuda_plan_launches(const comneck_plan *plan, int64_t *launches, int64_t count);

@@ -32,6 +32,7 @@ import org.comneck.backend.RunBuilder;
 import org.comneck.backend.Taps;
 import org.comneck.backend.cpu.CpuBackend;
 import org.comneck.backend.cuda.CudaBackend;
+import org.comneck.backend.cuda.CudaLibraries;
 import org.comneck.backend.reference.ReferenceBackend;
 import org.comneck.bitstream.ArithmeticProfile;
 import org.comneck.bitstream.CodedImage;
@@ -214,8 +215,8 @@ public final class NativeEngine implements AutoCloseable {
         Backend backend = switch (options.backend()) {
             case "cpu" -> cpu(threads);
             case "reference" -> new ReferenceBackend(threads);
-            case "cuda" -> cuda();
-            default -> auto(threads);
+            case "cuda" -> cuda(options.cudaLibraries());
+            default -> auto(threads, options.cudaLibraries());
         };
         if (!backend.computes(options.precision())) {
             backend.close();
@@ -242,23 +243,23 @@ public final class NativeEngine implements AutoCloseable {
         return new ReferenceBackend(threads);
     }
 
-    private static Backend cuda() {
+    private static Backend cuda(CudaLibraries libraries) {
         CudaBackend.Availability availability = CudaBackend.availability(DEVICE);
         if (!availability.isAvailable()) {
             throw new UsageException(
                     "backend cuda is not available here (" + availability.text() + "); use auto, cpu or reference");
         }
-        return CudaBackend.open(DEVICE);
+        return CudaBackend.open(DEVICE, libraries);
     }
 
     /**
      * A GPU where one answers, else the processor. A machine without a driver is nothing to talk about; a GPU that cannot be used is, once.
      */
-    private static Backend auto(int threads) {
+    private static Backend auto(int threads, CudaLibraries libraries) {
         CudaBackend.Availability availability = CudaBackend.availability(DEVICE);
         if (availability.isAvailable()) {
             try {
-                return CudaBackend.open(DEVICE);
+                return CudaBackend.open(DEVICE, libraries);
             } catch (InternalException e) {
                 warn(e.getMessage());
             }

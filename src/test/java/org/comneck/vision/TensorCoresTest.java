@@ -128,7 +128,8 @@ class TensorCoresTest {
                 Map.entry("rans", 0L),
                 Map.entry("embed_norm", 1L),
                 Map.entry("cublaslt", 0L),
-                Map.entry("tensor_convolution", 0L));
+                Map.entry("tensor_convolution", 0L),
+                Map.entry("cudnn", 0L));
     }
 
     private static int neckBlocks(ModelFile model) {

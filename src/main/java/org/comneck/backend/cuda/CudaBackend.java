@@ -106,13 +106,28 @@ public final class CudaBackend extends LibraryBackend {
             "rans",
             "embed_norm",
             "cublaslt",
-            "tensor_convolution");
+            "tensor_convolution",
+            "cudnn");
 
     private final ComneckLibrary library;
+    private final String vendors;
 
-    private CudaBackend(ComneckLibrary library, int device) {
+    private CudaBackend(ComneckLibrary library, int device, CudaLibraries libraries) {
         super("cuda", library, device, isa(System.getProperty(ISA_PROPERTY, ISAS.getFirst())));
         this.library = library;
+        StringBuilder opened = new StringBuilder();
+        if (libraries == CudaLibraries.VENDOR) {
+            for (VendorLibrary vendor : VendorLibrary.values()) {
+                opened.append("; ").append(vendor.openFor(library, address()));
+            }
+        }
+        this.vendors = opened.toString();
+    }
+
+    /** The device, and with {@link CudaLibraries#VENDOR} each library's version, or why it cannot be used. */
+    @Override
+    public String description() {
+        return super.description() + vendors;
     }
 
     private static int isa(String name) {
@@ -183,25 +198,35 @@ public final class CudaBackend extends LibraryBackend {
     }
 
     /**
-     * Opens the backend on a device.
+     * Opens the backend on a device, with our own kernels only.
      *
      * @throws InternalException when it is unavailable: ask {@link #availability} first
      * @throws UsageException when {@link #ISA_PROPERTY} names none, or what the device lacks
      */
     public static CudaBackend open(int device) {
+        return open(device, CudaLibraries.OWN);
+    }
+
+    /**
+     * Opens the backend on a device. A library that cannot be used is no error: {@link #description} says it.
+     *
+     * @throws InternalException when it is unavailable: ask {@link #availability} first
+     * @throws UsageException when {@link #ISA_PROPERTY} names none, or what the device lacks
+     */
+    public static CudaBackend open(int device, CudaLibraries libraries) {
         Availability availability = availability(device);
         if (!availability.isAvailable()) {
             throw new InternalException("the cuda backend is unavailable: " + availability.text());
         }
         try {
-            return new CudaBackend(library().library(), device);
+            return new CudaBackend(library().library(), device, libraries);
         } catch (UnsupportedOperationException e) {
             throw new UsageException("-D" + ISA_PROPERTY + ": " + e.getMessage(), e);
         }
     }
 
     /** Opens a backend on another build of the library: the emulation. */
-    static CudaBackend open(ComneckLibrary library) {
-        return new CudaBackend(library, 0);
+    static CudaBackend open(ComneckLibrary library, CudaLibraries libraries) {
+        return new CudaBackend(library, 0, libraries);
     }
 }

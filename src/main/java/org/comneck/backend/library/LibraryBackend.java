@@ -159,7 +159,8 @@ public abstract class LibraryBackend implements Backend {
         return library;
     }
 
-    MemorySegment address() {
+    /** The native context. */
+    protected MemorySegment address() {
         return context.address();
     }
 }

@@ -36,7 +36,7 @@ class CudaBackendTest {
         CudaBackend.Availability availability = CudaBackend.availability(loaded.library(), 0);
         assumeFalse(availability.isAvailable(), "this machine has a GPU");
         assertEquals(CudaBackend.Cause.NO_DRIVER, availability.cause(), availability.text());
-        assertThrows(UnsupportedOperationException.class, () -> CudaBackend.open(loaded.library()));
+        assertThrows(UnsupportedOperationException.class, () -> CudaBackend.open(loaded.library(), CudaLibraries.OWN));
     }
 
     @Test

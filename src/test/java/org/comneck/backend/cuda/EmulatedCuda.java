@@ -6,6 +6,7 @@ import static org.junit.jupiter.api.Assertions.assertNull;
 import java.net.URI;
 import java.net.URL;
 import java.nio.file.Path;
+import java.util.Locale;
 import org.comneck.backend.library.ComneckLibrary;
 
 /** The cuda backend on the processor: its kernels and its runtime, compiled for the emulation. */
@@ -29,6 +30,28 @@ public final class EmulatedCuda {
         }
     }
 
+    /** Has the emulation's cuBLASLt and cuDNN be what is installed, until closed. */
+    public static final class Vendors implements AutoCloseable {
+        public Vendors() {
+            for (VendorLibrary library : VendorLibrary.values()) {
+                System.setProperty(
+                        library.property(), file("libemulated_" + library.name().toLowerCase(Locale.ROOT) + ".so"));
+            }
+        }
+
+        /** Opens the emulation with them. */
+        public CudaBackend open() {
+            return CudaBackend.open(LOADED.library(), CudaLibraries.VENDOR);
+        }
+
+        @Override
+        public void close() {
+            for (VendorLibrary library : VendorLibrary.values()) {
+                System.clearProperty(library.property());
+            }
+        }
+    }
+
     /** Opens it with attention of these instructions. */
     public static CudaBackend open(String isa) {
         System.setProperty(CudaBackend.ISA_PROPERTY, isa);
@@ -41,7 +64,11 @@ public final class EmulatedCuda {
 
     /** The library's path. */
     public static String file() {
-        URL url = EmulatedCuda.class.getResource("linux-x86_64/libcomneck_cuda_emulated.so");
+        return file("libcomneck_cuda_emulated.so");
+    }
+
+    private static String file(String name) {
+        URL url = EmulatedCuda.class.getResource("linux-x86_64/" + name);
         assertNotNull(url, "the emulation is built everywhere");
         return Path.of(URI.create(url.toString())).toString();
     }
@@ -49,6 +76,6 @@ public final class EmulatedCuda {
     /** Opens it; without the library the test fails, for it is built everywhere. */
     public static CudaBackend open() {
         assertNull(LOADED.cause(), () -> "cause: " + LOADED.cause());
-        return CudaBackend.open(LOADED.library());
+        return CudaBackend.open(LOADED.library(), CudaLibraries.OWN);
     }
 }
