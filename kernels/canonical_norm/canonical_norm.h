@@ -1,5 +1,5 @@
 // LayerNorm in canonical arithmetic (docs/arithmetic.md), with the bits of the cpu backend; of tokens that are put together on the way, too.
-// An F32 row of at most 2,048 channels that becomes F32 is read once, stays in registers and is written once; any other is read three times.
+// An F32 row of at most 1,792 channels that becomes F32 is read once, stays in registers and is written once; any other is read three times.
 //
 //   to[row] = fma((x - mean) * (1 / sqrt(variance + epsilon)), weight, bias)          sums in sixteen partial sums, then those in order
 #ifndef COMNECK_KERNELS_CANONICAL_NORM_H

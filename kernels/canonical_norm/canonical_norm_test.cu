@@ -14,7 +14,7 @@ namespace {
 
 constexpr int32_t kTypes[] = {COMNECK_F32, COMNECK_BF16, COMNECK_F16};
 constexpr int32_t kWidths[] = {1,   2,   15,  16,  17,   31,   32,   33,   64,   192,  255,  256,  257,  767,
-                               768, 769, 800, 1023, 1024, 1025, 1280, 1281, 2047, 2048, 2049, 2100};
+                               768, 769, 800, 1023, 1024, 1025, 1280, 1281, 1791, 1792, 1793, 1850};
 
 int32_t type_of(Random *random) { return kTypes[random->below(3)]; }
 
