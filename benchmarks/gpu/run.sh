@@ -7,7 +7,8 @@
 #   benchmarks/gpu/run.sh racecheck
 #   benchmarks/gpu/run.sh java              the backend's Java tests on the device, whole Kodak photos in batches of 1, 3 and 16
 #   benchmarks/gpu/run.sh bench             the benchmark, and PyTorch beside it where a Python with torch is found
-#   benchmarks/gpu/run.sh stages            `comneck bench` on ELIC with ViT-L/14 in batches of 1, 16 and 64, and `comneck bench kernels`
+#   benchmarks/gpu/run.sh stages            `comneck bench` on ELIC with ViT-L/14 in batches of 1, 16 and 64, and `comneck bench kernels`; a command
+#                                           for each, so up to ten minutes each
 #   benchmarks/gpu/run.sh                   all of them
 #   benchmarks/gpu/run.sh --emulated [part] the same without a GPU, on the emulation, at tiny sizes: shows that this script and its programs
 #                                           work. Its lines say "emulated":true and go to target/gpu-emulated.jsonl, never to results/
@@ -161,20 +162,22 @@ part_java() {
   step java java_run -Dcomneck.device=$on_device org.comneck.codec.AcrossBackendsTest
 }
 
-# What users see: `comneck bench` and `comneck bench kernels`, whose lines say on which device they ran.
+# What users see: `comneck bench` and `comneck bench kernels`, whose lines say on which device they ran. Stages, the ways to tokens beside each other
+# and beside PyTorch's, memory, a process's first tokens; then kernels, on a device of compute capability 9.0 also those for sm_90a. Repetitions are
+# as many as fit ten minutes with the peer.
 part_stages() {
   packed stages || return 0
   python=${PYTHON:-python3}
-  stages="--backend cuda --commit $commit --output $out"
-  kernels="$stages --json"
+  common="--backend cuda --commit $commit --output $out"
   if $emulated; then
-    model=tiny
-    stages="$stages --size 64 --repeats 1" batches="1 3"
-    kernels="$kernels --repeats 1 --shape 1,2,17,64"
+    model=tiny stages="--size 64" kernels="--repeats 1 --shape" attention=1,2,17,64 linear=17,64,64 isas="sm_80 sm_90a" first=1
+    repeats_of() { echo 1; }
+    batches="1 3"
   else
-    model=full
-    stages="$stages --repeats 200" batches="1 16 64"
-    kernels="$kernels --repeats 200"
+    model=full stages="" kernels="--repeats 200" attention="" linear="" isas=sm_80 first=5
+    [ "$architecture" != 90a ] || isas="sm_80 sm_90a"
+    repeats_of() { case $1 in 1) echo 200 ;; 16) echo 30 ;; *) echo 12 ;; esac; }
+    batches="1 16 64"
     if "$python" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2> /dev/null; then
       peer=$root/benchmarks/peer
     else
@@ -182,13 +185,20 @@ part_stages() {
     fi
   fi
   step "import" java_run org.comneck.cli.Main import --seeded $model -o "$build/$model.safetensors"
-  for batch in $batches; do
-    # shellcheck disable=SC2086
-    step "stages, batch $batch" java_run org.comneck.cli.Main bench --model "$build/$model.safetensors" --batch "$batch" $stages \
-      ${peer:+--peer "$python $peer/peer.py"}
+  for isa in $isas; do
+    for batch in $batches; do
+      # shellcheck disable=SC2086
+      step "stages, batch $batch, $isa" java_run "-Dcomneck.cuda.isa=$isa" org.comneck.cli.Main bench --model "$build/$model.safetensors" \
+        --batch "$batch" --repeats "$(repeats_of "$batch")" --first-tokens "$([ "$batch" = 1 ] && echo $first || echo 0)" $stages $common \
+        ${peer:+--peer "$python $peer/peer.py"}
+    done
+    for filter in attention linear; do
+      eval "shape=\$$filter"
+      # shellcheck disable=SC2086,SC2154
+      step "kernels, $filter, $isa" java_run "-Dcomneck.cuda.isa=$isa" org.comneck.cli.Main bench kernels --filter $filter $kernels $shape --json $common \
+        ${peer:+--peer "$python $peer/kernels.py"}
+    done
   done
-  # shellcheck disable=SC2086
-  step "kernels" java_run org.comneck.cli.Main bench kernels --filter attention $kernels ${peer:+--peer "$python $peer/kernels.py"}
 }
 
 part_bench() {

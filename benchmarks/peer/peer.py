@@ -11,7 +11,8 @@ A server on standard input and output, so that `comneck bench` can take turns wi
 Weights are read from a ComNeck model file (safetensors, published tensor names). Every stage is the plain form that the published code has:
 convolutions on NCHW, both aggregation passes on the full grid, torch.nn.MultiheadAttention, f32. Its rANS is left out, so the times are
 a lower bound of the published pipeline (from Python its entropy coder costs about 50 ms more for a 256x256 picture). The variants `tuned`
-are what a careful user of PyTorch would write: one product for q, k, v, scaled_dot_product_attention, bf16.
+are what a careful user of PyTorch would write: one product for q, k, v, scaled_dot_product_attention, bf16 or fp16. `clip` is the whole
+encoder from pixels in that form, `pixels` decoding, resizing and that.
 """
 import argparse
 import json
@@ -210,6 +211,25 @@ class Tuned:
         return x + F.linear(y * torch.sigmoid(1.702 * y), w["mlp.c_proj.weight"], w["mlp.c_proj.bias"])
 
 
+class Clip:
+    """The encoder from normalised pixels to the output of the same block: what a user has who sends pictures. x: (B,3,H,W)."""
+
+    def __init__(self, model, heads, last, dtype):
+        self.blocks = [Tuned(model, f"visual.transformer.resblocks.{i}", heads, dtype) for i in range(last)]
+        self.w = {key: model("visual." + key).to(dtype) for key in (
+            "conv1.weight", "class_embedding", "positional_embedding", "ln_pre.weight", "ln_pre.bias")}
+
+    def __call__(self, x):
+        w = self.w
+        kernel = w["conv1.weight"]
+        x = F.conv2d(x.to(kernel.dtype), kernel, stride=kernel.shape[-1]).flatten(2).transpose(1, 2)
+        x = torch.cat([w["class_embedding"].expand(len(x), 1, -1), x], 1) + w["positional_embedding"]
+        x = F.layer_norm(x, x.shape[-1:], w["ln_pre.weight"], w["ln_pre.bias"])
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
 class Neck:
     def __init__(self, model):
         self.t = model
@@ -261,6 +281,20 @@ def main():
             x = block(x)
         return x
 
+    # As many patches as the codec has positions; only where the model has the encoder's front and its own grid.
+    clips = {}
+    patch = encoder["patch"]
+    side = y_hat.shape[-1] * patch
+    has_clip = "visual.conv1.weight" in model and len(model("visual.positional_embedding")) == tokens.shape[0]
+
+    def resized(x):
+        return F.interpolate(x, size=(side, side), mode="bicubic", antialias=True)
+
+    def run_clip(dtype, x):
+        if dtype not in clips:
+            clips[dtype] = Clip(model, encoder["heads"], last, dtype)
+        return clips[dtype](x)
+
     groups = torch.split(torch.round(y_hat), elic.groups, 1)
     stages = {
         "encode": lambda: elic.compress(picture),
@@ -271,9 +305,18 @@ def main():
         "blocks": lambda: published(tokens),
         "blocks tuned-f32": lambda: run_tuned(torch.float32),
         "blocks tuned-bf16": lambda: run_tuned(torch.bfloat16),
+        "blocks tuned-f16": lambda: run_tuned(torch.float16),
         "tokens": lambda: published(neck(elic.causal(z_hat, lambda i, mean: groups[i]))),
         "decode": lambda: elic.synthesis(elic.causal(z_hat, lambda i, mean: groups[i])),
     }
+
+    if has_clip:
+        small = resized(picture)
+        stages["clip tuned-f32"] = lambda: run_clip(torch.float32, small)
+        stages["clip tuned-bf16"] = lambda: run_clip(torch.bfloat16, small)
+        stages["clip tuned-f16"] = lambda: run_clip(torch.float16, small)
+        # What the published evaluation does with pixels: decode, resize, encode.
+        stages["pixels"] = lambda: run_clip(torch.float32, resized(stages["decode"]()))
 
     def answer(value):
         print(json.dumps(value), flush=True)

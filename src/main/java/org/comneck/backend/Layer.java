@@ -8,6 +8,9 @@ public interface Layer extends AutoCloseable {
     /** The layer's arithmetic. */
     Precision precision();
 
+    /** Memory of the packed weights, a device's where that is where they lie. */
+    long bytes();
+
     /** Frees the packed weights. Runs that use the layer must be closed before. Idempotent. */
     @Override
     void close();

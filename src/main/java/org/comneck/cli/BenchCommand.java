@@ -4,6 +4,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.Callable;
@@ -14,6 +15,7 @@ import org.comneck.backend.cpu.CpuBackend;
 import org.comneck.backend.cuda.CudaBackend;
 import org.comneck.engine.EngineOptions;
 import org.comneck.engine.NativeEngine;
+import org.comneck.eval.FirstTokens;
 import org.comneck.eval.Peer;
 import org.comneck.eval.StageBenchmark;
 import org.comneck.model.ModelFile;
@@ -106,9 +108,25 @@ final class BenchCommand implements Callable<Integer> {
             names = "--stages",
             paramLabel = "NAMES",
             split = ",",
-            defaultValue = "encode,entropy,neck,blocks,tokens,synthesis",
-            description = "Stages to time, default ${DEFAULT-VALUE}.")
+            defaultValue = "encode,entropy,neck,blocks,tokens,clip,pixels,synthesis,memory",
+            description = "Stages to measure, default ${DEFAULT-VALUE}.")
     private List<String> stages;
+
+    @Option(
+            names = "--precision",
+            paramLabel = "NAMES",
+            split = ",",
+            description = "f32, bf16 or f16 (cuda only), several with commas; default: all that the backend has.")
+    private List<Precision> precisions;
+
+    @Option(
+            names = "--first-tokens",
+            paramLabel = "N",
+            defaultValue = "0",
+            description =
+                    "Starts 'comneck tokens' so many times as a process of its own and times it until the first tokens are"
+                            + " written; default ${DEFAULT-VALUE}.")
+    private int firstTokens;
 
     @Option(
             names = "--peer",
@@ -131,6 +149,7 @@ final class BenchCommand implements Callable<Integer> {
         }
         try (Backend opened = open();
                 ModelFile file = ModelFile.open(model)) {
+            List<Precision> measured = precisions == null ? StageBenchmark.precisions(opened) : precisions;
             try (Peer started = peer == null ? null : Peer.start(peerCommand(opened, file))) {
                 StageBenchmark.Checked checked = new StageBenchmark(
                                 opened,
@@ -139,18 +158,27 @@ final class BenchCommand implements Callable<Integer> {
                                 batch,
                                 repeats,
                                 Set.copyOf(stages),
+                                measured,
                                 started,
-                                result -> print(line(opened, file, result)))
+                                result -> print(line(opened, file, result)),
+                                memory -> print(line(opened, file, memory)))
                         .run();
                 Map<String, Object> line = head(opened, file);
                 line.put("stage", "check");
                 line.put("payload_bytes", checked.payloadBytes());
                 line.put("symbols", checked.symbols());
-                for (Precision precision : StageBenchmark.PRECISIONS) {
-                    double error = checked.tokenError()[StageBenchmark.PRECISIONS.indexOf(precision)];
-                    put(line, "token_error_" + name(precision), error, 8);
-                }
+                checked.tokenError()
+                        .forEach((precision, error) -> put(line, "token_error_" + name(precision), error, 8));
                 print(line);
+            }
+            if (firstTokens > 0) {
+                for (Precision precision : measured) {
+                    print(line(
+                            opened,
+                            file,
+                            precision,
+                            FirstTokens.measure(model, flags(opened, precision), size, firstTokens)));
+                }
             }
         }
         return 0;
@@ -164,6 +192,11 @@ final class BenchCommand implements Callable<Integer> {
             return CpuBackend.open(threads, isa);
         }
         return NativeEngine.backend(EngineOptions.DEFAULT.withBackend(backend).withThreads(threads));
+    }
+
+    /** What 'comneck tokens' is told about this backend. */
+    private List<String> flags(Backend opened, Precision precision) {
+        return List.of("--backend", opened.name(), "--threads", "" + threads, "--precision", name(precision));
     }
 
     private List<String> peerCommand(Backend opened, ModelFile file) {
@@ -234,6 +267,28 @@ final class BenchCommand implements Callable<Integer> {
         return line;
     }
 
+    private Map<String, Object> line(Backend opened, ModelFile file, StageBenchmark.Memory memory) {
+        Map<String, Object> line = head(opened, file);
+        line.put("stage", "memory");
+        line.put("of", memory.what());
+        line.put("precision", name(memory.precision()));
+        put(line, "weights_mib", memory.weightBytes() / (double) (1 << 20), 2);
+        put(line, "run_mib", memory.runBytes() / (double) (1 << 20), 2);
+        return line;
+    }
+
+    private Map<String, Object> line(Backend opened, ModelFile file, Precision precision, FirstTokens first) {
+        Map<String, Object> line = head(opened, file);
+        line.put("stage", "first-tokens");
+        line.put("precision", name(precision));
+        line.put("repeats", firstTokens);
+        put(line, "wall_ms", first.wallMs(), 1);
+        put(line, "least_ms", first.leastMs(), 1);
+        put(line, "open_ms", first.openMs(), 1);
+        put(line, "call_ms", first.callMs(), 1);
+        return line;
+    }
+
     private static void put(Map<String, Object> line, String column, double value, int digits) {
         if (Double.isFinite(value)) {
             double factor = Math.pow(10, digits);
@@ -242,7 +297,7 @@ final class BenchCommand implements Callable<Integer> {
     }
 
     private static String name(Precision precision) {
-        return precision == Precision.F32 ? "f32" : "bf16";
+        return precision.name().toLowerCase(Locale.ROOT);
     }
 
     private void print(Map<String, Object> line) {

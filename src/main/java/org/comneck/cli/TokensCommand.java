@@ -1,6 +1,7 @@
 package org.comneck.cli;
 
 import java.lang.foreign.MemorySegment;
+import java.lang.management.ManagementFactory;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.HexFormat;
@@ -112,6 +113,7 @@ final class TokensCommand implements Callable<Integer> {
     private CommandSpec spec;
 
     private final AtomicBoolean told = new AtomicBoolean();
+    private long openedAfter; // milliseconds since the process began
 
     @Override
     public Integer call() {
@@ -122,6 +124,8 @@ final class TokensCommand implements Callable<Integer> {
         }
         Main.Streams streams = Main.streams(spec);
         try (NativeEngine engine = engineFlags.open()) {
+            openedAfter = System.currentTimeMillis()
+                    - ManagementFactory.getRuntimeMXBean().getStartTime();
             TokenOptions options = options(engine);
             return Batch.run(spec, inputs, input -> one(engine, options, input, outputs.get(input), streams));
         }
@@ -181,6 +185,7 @@ final class TokensCommand implements Callable<Integer> {
                     .put("layer", options.layer())
                     .put("tokens", options.select().name().toLowerCase(Locale.ROOT))
                     .put("payload_bytes", bytes)
+                    .put("opened_after_milliseconds", openedAfter)
                     .put("milliseconds", Math.round(milliseconds * 100) / 100.0)
                     .toString();
         }

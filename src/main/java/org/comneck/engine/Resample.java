@@ -1,5 +1,7 @@
 package org.comneck.engine;
 
+import org.comneck.backend.Taps;
+
 /** Filters of {@link Photo#resize}. Both are stretched when shrinking, so that every source pixel counts (antialiasing). */
 public enum Resample {
     /** Triangle, one pixel to each side. */
@@ -11,6 +13,11 @@ public enum Resample {
 
     Resample(double support) {
         this.support = support;
+    }
+
+    /** What each of {@code newSize} elements of an axis is made of, for {@link org.comneck.backend.RunBuilder#resample}. */
+    public Taps taps(int size, int newSize) {
+        return Resampler.taps(size, newSize, this);
     }
 
     /** Pixels to each side of the centre where the filter is not zero, at scale 1. */

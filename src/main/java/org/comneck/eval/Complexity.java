@@ -170,6 +170,11 @@ public final class Complexity {
     /** A layer without weights. */
     private record Counted(Convolution geometry, Precision precision, long parameters) implements Layer {
         @Override
+        public long bytes() {
+            return 0;
+        }
+
+        @Override
         public void close() {}
     }
 

@@ -26,10 +26,8 @@ final class ServerProcess implements AutoCloseable {
 
     /** @param flags more flags of {@code comneck serve} */
     ServerProcess(List<String> flags) {
-        List<String> command = new ArrayList<>();
-        command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
-        command.addAll(List.of("--enable-native-access=ALL-UNNAMED", "-cp", System.getProperty("java.class.path")));
-        command.addAll(List.of("org.comneck.cli.Main", "serve", "--port", "0", "--tcp-port", "0"));
+        List<String> command = new ArrayList<>(OwnProcess.java());
+        command.addAll(List.of("serve", "--port", "0", "--tcp-port", "0"));
         command.addAll(flags);
         try {
             process = new ProcessBuilder(command)

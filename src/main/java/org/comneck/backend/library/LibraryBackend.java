@@ -2,6 +2,7 @@ package org.comneck.backend.library;
 
 import static java.lang.foreign.ValueLayout.ADDRESS;
 import static java.lang.foreign.ValueLayout.JAVA_INT;
+import static java.lang.foreign.ValueLayout.JAVA_LONG;
 
 import java.lang.foreign.Arena;
 import java.lang.foreign.MemorySegment;
@@ -112,6 +113,19 @@ public abstract class LibraryBackend implements Backend {
             }
             NativeHandle handle = new NativeHandle("layer", out.get(ADDRESS, 0), library.functions.layerDestroy());
             return new LibraryLayer(this, handle, g, precision);
+        }
+    }
+
+    /** Memory of a layer. */
+    long bytes(NativeHandle layer) {
+        try (Arena arena = Arena.ofConfined()) {
+            MemorySegment bytes = arena.allocate(JAVA_LONG);
+            library.check((int) library.functions.layerBytes().invokeExact(layer.address(), bytes));
+            return bytes.get(JAVA_LONG, 0);
+        } catch (RuntimeException e) {
+            throw e;
+        } catch (Throwable t) {
+            throw ComneckLibrary.linkage(t);
         }
     }
 

@@ -38,6 +38,11 @@ final class LibraryLayer implements Layer {
     }
 
     @Override
+    public long bytes() {
+        return backend.bytes(handle);
+    }
+
+    @Override
     public void close() {
         handle.close();
     }

@@ -58,6 +58,11 @@ final class ReferenceLayer implements Layer {
         return precision;
     }
 
+    @Override
+    public long bytes() {
+        return 4L * (rows.length + 1) * bias.length;
+    }
+
     float[][] rows() {
         if (rows == null) {
             throw new IllegalStateException("the layer is closed");
