@@ -117,6 +117,43 @@ int32_t tensor_type_of(int32_t precision) {
   return precision == COMNECK_PRECISION_BF16 ? COMNECK_BF16 : precision == COMNECK_PRECISION_F16 ? COMNECK_F16 : COMNECK_F32;
 }
 
+// The canonical kernel's weights [tap][input channel][column]: the layer's own, or made of those for the tensor cores, which are [output][inputs]
+// of the one phase, or [phase][output][tap of the phase][input channel].
+int32_t canonical_weights(const comneck_layer &layer, const float **weights) {
+  const std::scoped_lock lock(layer.making);
+  if (layer.weights == nullptr) {
+    const comneck_convolution &g = layer.packed.geometry;
+    const bool linear = layer.tensor_weights != nullptr;
+    const auto taps = static_cast<int64_t>(layer.packed.taps.size());
+    const int64_t depth = linear ? gemm_depth(taps * g.input_channels) : taps * g.input_channels;
+    std::vector<uint16_t> packed(static_cast<size_t>(depth * g.output_channels));
+    COMNECK_CHECK(check_cuda(cudaSetDevice(layer.context->device), "choosing the device"));
+    COMNECK_CHECK(check_cuda(cudaMemcpyAsync(packed.data(), linear ? layer.tensor_weights : layer.conv_weights, packed.size() * 2, cudaMemcpyDeviceToHost, nullptr),
+                             "reading a layer"));
+    COMNECK_CHECK(check_cuda(cudaStreamSynchronize(nullptr), "reading a layer"));
+    std::vector<float> canonical(static_cast<size_t>(taps * g.input_channels * layer.packed.columns), 0.0f);
+    for (const ConvPhase &phase : layer.packed.phases) {
+      const int64_t from = int64_t{phase.first_tap} * g.input_channels * g.output_channels;
+      const int64_t row = linear ? depth : int64_t{phase.taps} * g.input_channels;
+      for (int64_t o = 0; o < g.output_channels; o++) {
+        for (int64_t k = 0; k < int64_t{phase.taps} * g.input_channels; k++) {
+          const uint16_t half = packed[static_cast<size_t>(from + o * row + k)];
+          canonical[static_cast<size_t>((int64_t{phase.first_tap} * g.input_channels + k) * layer.packed.columns + o)] =
+              layer.tensor_type == COMNECK_BF16 ? from_bf16(half) : from_f16(half);
+        }
+      }
+    }
+    const auto bytes = static_cast<int64_t>(canonical.size() * sizeof(float));
+    COMNECK_CHECK(layer.canonical_memory.allocate(bytes));
+    COMNECK_CHECK(check_cuda(cudaMemcpyAsync(layer.canonical_memory.data(), canonical.data(), static_cast<size_t>(bytes), cudaMemcpyHostToDevice, nullptr),
+                             "uploading a layer"));
+    COMNECK_CHECK(check_cuda(cudaStreamSynchronize(nullptr), "uploading a layer"));
+    layer.weights = reinterpret_cast<const float *>(layer.canonical_memory.data());
+  }
+  *weights = layer.weights;
+  return COMNECK_OK;
+}
+
 bool is_float(int32_t type) { return type == COMNECK_F32 || type == COMNECK_BF16 || type == COMNECK_F16; }
 
 }  // namespace
@@ -207,7 +244,8 @@ int32_t comneck_layer_create(comneck_context *context, const comneck_convolution
     made->packed = pack_layer(g, weights.data(), bias == nullptr ? nullptr : biases.data());
     ConvLayer &packed = made->packed;
 
-    // Both packings of a BF16 or F16 linear layer: tensor cores take one source on the destination's grid, what else there is the canonical kernel.
+    // Tensor cores take one source on the destination's grid. What else there is takes the canonical kernel, whose weights are made of these when a
+    // step first asks for them (canonical_weights): networks have none.
     std::vector<uint16_t> tensor_weights;
     const int64_t inputs = int64_t{g.input_channels} * g.kernel_height * g.kernel_width;
     if (g.precision != COMNECK_PRECISION_F32 && is_patches(g) && inputs <= kMostGemmInputs) {
@@ -232,6 +270,7 @@ int32_t comneck_layer_create(comneck_context *context, const comneck_convolution
       for (const float w : cudnn_floats) cudnn_halves.push_back(made->tensor_type == COMNECK_BF16 ? to_bf16(w) : to_f16(w));
     }
 
+    if (!tensor_weights.empty()) packed.weights = {};
     // weights | bias | taps | phases | weights for the tensor cores | a vendor's bias, weights in halves, in floats
     const auto bytes_of = [](const auto &values) { return static_cast<int64_t>((values.size() * sizeof(values[0]) + 255) / 256 * 256); };
     const int64_t at_bias = bytes_of(packed.weights);
@@ -253,7 +292,7 @@ int32_t comneck_layer_create(comneck_context *context, const comneck_convolution
                                     upload(at_halves, cudnn_halves), upload(at_floats, cudnn_floats), cudaStreamSynchronize(nullptr)}) {
       if (const int32_t status = check_cuda(error, "uploading a layer"); status != COMNECK_OK) return status;
     }
-    made->weights = reinterpret_cast<const float *>(memory);
+    if (!packed.weights.empty()) made->weights = reinterpret_cast<const float *>(memory);
     made->bias = reinterpret_cast<const float *>(memory + at_bias);
     made->taps = reinterpret_cast<const ConvTap *>(memory + at_taps);
     made->phases = reinterpret_cast<const ConvPhase *>(memory + at_phases);
@@ -272,7 +311,8 @@ int32_t comneck_layer_create(comneck_context *context, const comneck_convolution
 
 int32_t comneck_layer_bytes(const comneck_layer *layer, int64_t *bytes) {
   if (layer == nullptr || bytes == nullptr) return fail(COMNECK_MISUSE, "no layer");
-  *bytes = layer->memory.bytes();
+  const std::scoped_lock lock(layer->making);
+  *bytes = layer->memory.bytes() + layer->canonical_memory.bytes();
   return COMNECK_OK;
 }
 
@@ -499,7 +539,7 @@ int32_t comneck_plan_convolution(comneck_plan *plan, const comneck_layer *layer,
     }
     ConvCall call{};
     call.source_count = static_cast<int32_t>(present.size());
-    call.weights = layer->weights;
+    COMNECK_CHECK(canonical_weights(*layer, &call.weights));
     call.bias = layer->bias;
     call.taps = layer->taps;
     call.phases = layer->phases;

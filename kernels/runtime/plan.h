@@ -13,6 +13,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -95,7 +96,9 @@ struct comneck_layer {
   comneck_context *context = nullptr;
   comneck::cuda::ConvLayer packed;  // weights and bias moved to the device
   comneck::cuda::Allocation memory{comneck::cuda::Allocation::Kind::kDevice};
-  const float *weights = nullptr;
+  mutable std::mutex making;  // of the next two
+  mutable const float *weights = nullptr;  // the canonical kernel's; null until a step needs them where there are others
+  mutable comneck::cuda::Allocation canonical_memory{comneck::cuda::Allocation::Kind::kDevice};
   const float *bias = nullptr;
   const uint16_t *tensor_weights = nullptr;  // of a BF16 or F16 layer on single positions, for the tensor cores; else null
   const uint16_t *conv_weights = nullptr;    // likewise of other layers that tensor_conv takes

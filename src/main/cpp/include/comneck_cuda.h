@@ -9,6 +9,8 @@
  *   - linear layers of precision BF16, and convolutions of one source from a multiple of 8 channels to 16 or more on full grids, run on
  *     tensor cores; others round inputs and weights to bf16 and then compute in F32;
  *   - there is a precision F16: linear layers on tensor cores in fp16, others in F32; steps take F16 where they take BF16;
+ *   - a layer that tensor cores take has its weights in BF16 or F16 alone; a step that they do not take (several sources, half grids) makes F32 of
+ *     these, once, which comneck_layer_bytes counts from then on;
  *   - a sealed plan is captured into a CUDA graph, which an execution launches; where capturing fails the steps are queued one by one;
  *   - COMNECK_OUT_OF_MEMORY is the device's or pinned memory, and COMNECK_LAUNCH_FAILED and COMNECK_DEVICE_LOST can come from any call;
  *   - comneck_plan_encode has room for two bits a symbol; what needs more is encoded once more with room enough, which stays;

@@ -9,11 +9,24 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeFalse;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
+import java.lang.foreign.MemorySegment;
+import java.util.List;
 import org.comneck.InternalException;
 import org.comneck.UsageException;
+import org.comneck.backend.Activation;
+import org.comneck.backend.Backend;
+import org.comneck.backend.Convolution;
+import org.comneck.backend.Function;
+import org.comneck.backend.Grid;
+import org.comneck.backend.Layer;
+import org.comneck.backend.Precision;
+import org.comneck.backend.RunBuilder;
 import org.comneck.backend.library.ComneckLibrary;
 import org.comneck.engine.EngineOptions;
 import org.comneck.engine.NativeEngine;
+import org.comneck.tensor.ElementType;
+import org.comneck.tensor.Shape;
+import org.comneck.tensor.Tensor;
 import org.junit.jupiter.api.Test;
 
 /** Availability and what follows from it; what the kernels compute is tested beside the other backends', on the emulation. */
@@ -66,6 +79,34 @@ class CudaBackendTest {
         }
         UsageException e = assertThrows(UsageException.class, () -> EmulatedCuda.open("sm_9"));
         assertTrue(e.getMessage().contains("auto, sm_80, sm_90a"), e.getMessage());
+    }
+
+    /** Weights for tensor cores are there alone, until a step asks for others. */
+    @Test
+    void weightsAreThereOnce() {
+        int channels = 256;
+        Tensor weight = new Tensor(
+                ElementType.F32, Shape.of(channels, channels), MemorySegment.ofArray(new float[channels * channels]));
+        long halves = 2L * channels * channels;
+        try (Backend backend = EmulatedCuda.open();
+                Layer layer = backend.layer(Convolution.linear(channels, channels), weight, null, Precision.BF16)) {
+            assertTrue(layer.bytes() >= halves && layer.bytes() < halves + 4096, "" + layer.bytes());
+            RunBuilder one = backend.newRun();
+            Activation source = one.input(ElementType.F32, 1, 2, 2, channels);
+            Activation result = one.buffer(ElementType.F32, Grid.FULL, 1, 2, 2, channels);
+            one.convolution(layer, source, null, Function.NONE, result);
+            one.output(result);
+            one.build().close();
+            assertTrue(layer.bytes() < halves + 4096, "" + layer.bytes());
+            RunBuilder two = backend.newRun();
+            Activation first = two.input(ElementType.F32, 1, 2, 2, channels / 2);
+            Activation second = two.input(ElementType.F32, 1, 2, 2, channels / 2);
+            result = two.buffer(ElementType.F32, Grid.FULL, 1, 2, 2, channels);
+            two.convolution(layer, List.of(first, second), new int[0], null, Function.NONE, result);
+            two.output(result);
+            two.build().close();
+            assertTrue(layer.bytes() >= 3 * halves, "" + layer.bytes());
+        }
     }
 
     @Test
