@@ -9,6 +9,7 @@
 #   benchmarks/gpu/run.sh bench             the benchmark, and PyTorch beside it where a Python with torch is found
 #   benchmarks/gpu/run.sh stages            `comneck bench` on ELIC with ViT-L/14 in batches of 1, 16 and 64, and `comneck bench kernels`; a command
 #                                           for each, so up to ten minutes each
+#   benchmarks/gpu/run.sh vendor            cuBLASLt and cuDNN, where the system finds them, against our own kernels: checked, then timed
 #   benchmarks/gpu/run.sh                   all of them
 #   benchmarks/gpu/run.sh --emulated [part] the same without a GPU, on the emulation, at tiny sizes: shows that this script and its programs
 #                                           work. Its lines say "emulated":true and go to target/gpu-emulated.jsonl, never to results/
@@ -23,7 +24,7 @@ set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
 emulated=false
 [ "${1:-}" != --emulated ] || { emulated=true; shift; }
-parts=${*:-build tests memcheck racecheck java bench stages}
+parts=${*:-build tests memcheck racecheck java bench stages vendor}
 shared=${COMNECK_SHARED:-$root/../shared}
 most=590 # seconds of one command
 commit=${COMNECK_COMMIT:-$(git -C "$root" rev-parse --short HEAD 2> /dev/null || echo unknown)}
@@ -34,8 +35,8 @@ say() { echo "run.sh: $*" >&2; }
 
 for part in $parts; do
   case $part in
-    build | tests | memcheck | racecheck | java | bench | stages | pack) ;;
-    *) say "no part '$part'; there are build, tests, memcheck, racecheck, java, bench, stages and pack"; exit 2 ;;
+    build | tests | memcheck | racecheck | java | bench | stages | vendor | pack) ;;
+    *) say "no part '$part'; there are build, tests, memcheck, racecheck, java, bench, stages, vendor and pack"; exit 2 ;;
   esac
 done
 
@@ -102,7 +103,7 @@ part_build() {
   else
     cmake -S "$root" -B "$build" -G "$generator" -DCMAKE_BUILD_TYPE=Release -DCOMNECK_DEVICE_TESTS=ON -DCOMNECK_CUDA_ARCHITECTURES="$architecture"
   fi
-  targets="comneck ${library%.so} kernel_plan_test $bench"
+  targets="comneck ${library%.so} kernel_plan_test vendor_test $bench"
   targets=$(echo "$targets" | sed 's/libcomneck/comneck/')
   for test in $tests; do targets="$targets ${prefix}_$test"; done
   # shellcheck disable=SC2086
@@ -201,6 +202,37 @@ part_stages() {
   done
 }
 
+# Layers by a vendor's libraries and by our own kernels: first what they compute, then how long each takes in the same minutes.
+part_vendor() {
+  [ -x "$build/vendor_test" ] || { say "nothing is built in $build: first part build"; exit 1; }
+  if $emulated; then
+    step vendor_test "$build/vendor_test" "$build/$library" "$build/libemulated_cublaslt.so" "$build/libemulated_cudnn.so"
+  else
+    step vendor_test "$build/vendor_test" "$build/$library"
+  fi
+  packed vendor || return 0
+  flags="--backend cuda --commit $commit --output $out"
+  if $emulated; then
+    model=tiny
+    set -- "-Dcomneck.cublaslt=$build/libemulated_cublaslt.so" "-Dcomneck.cudnn=$build/libemulated_cudnn.so"
+    linear="$flags --json --repeats 1 --shape 17,64,64" flags="$flags --size 64 --repeats 1" batches=1
+  else
+    model=full
+    set --
+    linear="$flags --json --repeats 200" flags="$flags --repeats 200" batches="1 16 64"
+  fi
+  step "import" java_run org.comneck.cli.Main import --seeded $model -o "$build/$model.safetensors"
+  for libraries in own vendor; do
+    # shellcheck disable=SC2086
+    step "kernels, $libraries" java_run "$@" org.comneck.cli.Main bench kernels --filter linear --cuda-libraries $libraries $linear
+    for batch in $batches; do
+      # shellcheck disable=SC2086
+      step "stages, $libraries, batch $batch" java_run "$@" org.comneck.cli.Main bench --model "$build/$model.safetensors" --batch "$batch" \
+        --cuda-libraries $libraries $flags
+    done
+  done
+}
+
 part_bench() {
   [ -x "$build/$bench" ] || { say "nothing is built in $build: first part build"; exit 1; }
   lines=$build/bench.jsonl
@@ -234,6 +266,7 @@ for part in $parts; do
     memcheck | racecheck) sanitize "$part" ;;
     java) part_java ;;
     stages) part_stages ;;
+    vendor) part_vendor ;;
     bench) part_bench ;;
     pack) part_pack ;;
   esac

@@ -136,6 +136,9 @@ final class BenchCommand implements Callable<Integer> {
     private String peer;
 
     @Mixin
+    private CudaFlags cudaFlags;
+
+    @Mixin
     private ResultLines results;
 
     @Spec
@@ -191,7 +194,10 @@ final class BenchCommand implements Callable<Integer> {
             }
             return CpuBackend.open(threads, isa);
         }
-        return NativeEngine.backend(EngineOptions.DEFAULT.withBackend(backend).withThreads(threads));
+        return NativeEngine.backend(EngineOptions.DEFAULT
+                .withBackend(backend)
+                .withThreads(threads)
+                .withCudaLibraries(cudaFlags.libraries()));
     }
 
     /** What 'comneck tokens' is told about this backend. */

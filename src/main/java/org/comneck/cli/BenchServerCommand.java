@@ -85,6 +85,9 @@ final class BenchServerCommand implements Callable<Integer> {
     private String backend = EngineOptions.DEFAULT.backend();
 
     @Mixin
+    private CudaFlags cudaFlags;
+
+    @Mixin
     private ResultLines results;
 
     @Spec
@@ -97,7 +100,13 @@ final class BenchServerCommand implements Callable<Integer> {
                 throw new UsageException("no part '" + part + "'; there are " + String.join(", ", PARTS));
             }
         }
-        new ServerBenchmark(EngineOptions.DEFAULT.withBackend(backend).withThreads(threads), photo, this::print)
+        new ServerBenchmark(
+                        EngineOptions.DEFAULT
+                                .withBackend(backend)
+                                .withThreads(threads)
+                                .withCudaLibraries(cudaFlags.libraries()),
+                        photo,
+                        this::print)
                 .run(Set.copyOf(parts), requests, seconds, soak, connections);
         ServerGoals.table(lines).forEach(Main.streams(spec).err()::println);
         return ExitStatus.OK;

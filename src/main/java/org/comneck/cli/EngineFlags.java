@@ -2,9 +2,9 @@ package org.comneck.cli;
 
 import java.nio.file.Path;
 import org.comneck.backend.Precision;
-import org.comneck.backend.cuda.CudaLibraries;
 import org.comneck.engine.EngineOptions;
 import org.comneck.engine.NativeEngine;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Option;
 
 /** Options of every verb that opens a model. */
@@ -34,19 +34,15 @@ final class EngineFlags {
                     "Arithmetic of transforms, neck and encoder: f32, bf16, or, on a GPU, f16; default ${DEFAULT-VALUE}.")
     private Precision precision = EngineOptions.DEFAULT.precision();
 
-    @Option(
-            names = "--cuda-libraries",
-            paramLabel = "NAME",
-            description =
-                    "On a GPU, in bf16 and f16: own kernels, or vendor, cuBLASLt and cuDNN where they are installed; default ${DEFAULT-VALUE}.")
-    private CudaLibraries cudaLibraries = EngineOptions.DEFAULT.cudaLibraries();
+    @Mixin
+    private CudaFlags cudaFlags;
 
     NativeEngine open() {
         return model == null ? NativeEngine.openDefault(options()) : NativeEngine.open(model, options());
     }
 
     EngineOptions options() {
-        return new EngineOptions(backend, threads, precision, cudaLibraries);
+        return new EngineOptions(backend, threads, precision, cudaFlags.libraries());
     }
 
     /** The model file, or null. */

@@ -16,6 +16,7 @@ import org.comneck.eval.MarkdownReport;
 import org.comneck.eval.Outcome;
 import org.comneck.eval.ReportFolder;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
 import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
@@ -108,6 +109,9 @@ final class EvalCommand implements Callable<Integer> {
     @Option(names = "--threads", paramLabel = "N", description = "Threads; default ${DEFAULT-VALUE}, all processors.")
     private int threads = EngineOptions.DEFAULT.threads();
 
+    @Mixin
+    private CudaFlags cudaFlags;
+
     @Option(
             names = "--precision",
             paramLabel = "NAME",
@@ -144,7 +148,7 @@ final class EvalCommand implements Callable<Integer> {
                 labels,
                 full,
                 report,
-                new EngineOptions(backend, threads, precision),
+                new EngineOptions(backend, threads, precision, cudaFlags.libraries()),
                 seed);
         Outcome outcome;
         try (Progress progress = Progress.ofCount("eval", 1)) {

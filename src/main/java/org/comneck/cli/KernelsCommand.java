@@ -99,6 +99,9 @@ final class KernelsCommand implements Callable<Integer> {
     private boolean json;
 
     @Mixin
+    private CudaFlags cudaFlags;
+
+    @Mixin
     private ResultLines results;
 
     @Spec
@@ -114,7 +117,10 @@ final class KernelsCommand implements Callable<Integer> {
         List<int[]> asked = shapes == null
                 ? null
                 : shapes.stream().map(KernelsCommand::sizes).toList();
-        EngineOptions options = EngineOptions.DEFAULT.withBackend(backend).withThreads(threads);
+        EngineOptions options = EngineOptions.DEFAULT
+                .withBackend(backend)
+                .withThreads(threads)
+                .withCudaLibraries(cudaFlags.libraries());
         try (Backend opened = NativeEngine.backend(options);
                 Peer started = peer == null ? null : Peer.start(peerCommand(opened, options))) {
             boolean device = opened instanceof CudaBackend;

@@ -249,7 +249,16 @@ public final class NativeEngine implements AutoCloseable {
             throw new UsageException(
                     "backend cuda is not available here (" + availability.text() + "); use auto, cpu or reference");
         }
-        return CudaBackend.open(DEVICE, libraries);
+        return device(libraries);
+    }
+
+    /** Says what was opened where libraries were asked for, because nothing else shows that one was not found. */
+    private static Backend device(CudaLibraries libraries) {
+        CudaBackend opened = CudaBackend.open(DEVICE, libraries);
+        if (libraries == CudaLibraries.VENDOR) {
+            System.getLogger("org.comneck.engine").log(System.Logger.Level.INFO, opened.description());
+        }
+        return opened;
     }
 
     /**
@@ -259,7 +268,7 @@ public final class NativeEngine implements AutoCloseable {
         CudaBackend.Availability availability = CudaBackend.availability(DEVICE);
         if (availability.isAvailable()) {
             try {
-                return CudaBackend.open(DEVICE, libraries);
+                return device(libraries);
             } catch (InternalException e) {
                 warn(e.getMessage());
             }

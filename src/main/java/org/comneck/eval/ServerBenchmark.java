@@ -73,7 +73,13 @@ public final class ServerBenchmark {
      * @param connections that idle
      */
     public void run(Set<String> parts, int requests, double seconds, double soakSeconds, int connections) {
-        List<String> flags = List.of("--threads", "" + options.threads(), "--backend", options.backend());
+        List<String> flags = List.of(
+                "--threads",
+                "" + options.threads(),
+                "--backend",
+                options.backend(),
+                "--cuda-libraries",
+                "" + options.cudaLibraries());
         try (NativeEngine engine = NativeEngine.openDefault(options)) {
             byte[] bitstream = engine.encode(Photo.read(photo));
             TokenOptions tokens = engine.defaultTokens();

@@ -113,6 +113,15 @@ class VendorLibrariesTest {
         }
     }
 
+    /** JavaCPP's preset is asked where a library is, which it finds among the natives of its own package. */
+    @Test
+    void thePresetFindsThem() {
+        try (EmulatedCuda.Vendors vendors = EmulatedCuda.Vendors.ofPreset();
+                Backend vendor = vendors.open()) {
+            assertTrue(vendor.description().endsWith("; cuBLASLt 13.1.1; cuDNN 9.19.0"), vendor.description());
+        }
+    }
+
     /** What cannot be used is said and does no harm. */
     @Test
     void withoutThem() {
@@ -120,13 +129,9 @@ class VendorLibrariesTest {
         try (EmulatedCuda.AsTheDevice device = new EmulatedCuda.AsTheDevice();
                 NativeEngine engine =
                         NativeEngine.of(SeededModel.named(SeededModel.TINY).inMemory(), options)) {
-            // no JavaCPP natives of CUDA are on the tests' class path, and the emulation does not look in the system
-            assertTrue(
-                    engine.backend().contains("; cuBLASLt: the emulation takes a library by its path only"),
-                    engine.backend());
-            assertTrue(
-                    engine.backend().contains("; cuDNN: the emulation takes a library by its path only"),
-                    engine.backend());
+            // the emulation does not look in the system, and here the preset finds nothing, or what takes a driver
+            assertTrue(engine.backend().contains("; cuBLASLt: "), engine.backend());
+            assertTrue(engine.backend().contains("; cuDNN: "), engine.backend());
         }
         assertThrows(
                 UsageException.class,

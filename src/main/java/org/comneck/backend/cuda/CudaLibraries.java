@@ -8,7 +8,7 @@ public enum CudaLibraries {
     OWN,
     /**
      * cuBLASLt's and cuDNN's where they are installed and do what a layer asks for, our own elsewhere. The files are those that the system
-     * properties {@code comneck.cublaslt} and {@code comneck.cudnn} name, else those of JavaCPP's CUDA preset where it
+     * properties {@code comneck.cublaslt} and {@code comneck.cudnn} name, else those that JavaCPP's CUDA preset has or finds where it
      * is on the class path, else those that the system's search finds.
      */
     VENDOR;

@@ -3,10 +3,17 @@ package org.comneck.backend.cuda;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertNull;
 
+import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.net.URI;
 import java.net.URL;
+import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.StandardCopyOption;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.Locale;
+import java.util.Map;
 import org.comneck.backend.library.ComneckLibrary;
 
 /** The cuda backend on the processor: its kernels and its runtime, compiled for the emulation. */
@@ -32,11 +39,38 @@ public final class EmulatedCuda {
 
     /** Has the emulation's cuBLASLt and cuDNN be what is installed, until closed. */
     public static final class Vendors implements AutoCloseable {
+        private final List<Path> copies = new ArrayList<>();
+
         public Vendors() {
             for (VendorLibrary library : VendorLibrary.values()) {
-                System.setProperty(
-                        library.property(), file("libemulated_" + library.name().toLowerCase(Locale.ROOT) + ".so"));
+                System.setProperty(library.property(), file(library).toString());
             }
+        }
+
+        /** Where JavaCPP's CUDA preset looks, not named by a property. */
+        public static Vendors ofPreset() {
+            Vendors vendors = new Vendors();
+            vendors.close();
+            Path natives = Path.of(EmulatedCuda.file())
+                    .resolve("../../../../../bytedeco/cuda/linux-x86_64")
+                    .normalize();
+            Map<VendorLibrary, String> names =
+                    Map.of(VendorLibrary.CUBLASLT, "libcublasLt.so.13", VendorLibrary.CUDNN, "libcudnn.so.9");
+            try {
+                Files.createDirectories(natives);
+                for (VendorLibrary library : VendorLibrary.values()) {
+                    Path copy = natives.resolve(names.get(library));
+                    Files.copy(file(library), copy, StandardCopyOption.REPLACE_EXISTING);
+                    vendors.copies.add(copy);
+                }
+            } catch (IOException e) {
+                throw new UncheckedIOException(e);
+            }
+            return vendors;
+        }
+
+        private static Path file(VendorLibrary library) {
+            return Path.of(EmulatedCuda.file("libemulated_" + library.name().toLowerCase(Locale.ROOT) + ".so"));
         }
 
         /** Opens the emulation with them. */
@@ -48,6 +82,13 @@ public final class EmulatedCuda {
         public void close() {
             for (VendorLibrary library : VendorLibrary.values()) {
                 System.clearProperty(library.property());
+            }
+            try {
+                for (Path copy : copies) {
+                    Files.delete(copy);
+                }
+            } catch (IOException e) {
+                throw new UncheckedIOException(e);
             }
         }
     }
