@@ -68,7 +68,8 @@ final class TrainingProcess {
                 data.toString(),
                 runFolder.toString(),
                 Long.toString(last));
-        List<String> command = new ArrayList<>();
+        // Where the build runs in the background of a script, SIGINT is ignored, by its children too.
+        List<String> command = new ArrayList<>(List.of("env", "--default-signal=INT"));
         if (limit > 0) {
             command.addAll(List.of("bash", "-c", "ulimit -f " + limit + "; exec \"$@\"", "bash"));
         }
