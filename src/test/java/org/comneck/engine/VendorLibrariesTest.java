@@ -57,10 +57,9 @@ class VendorLibrariesTest {
             table.compare("picture", expected.picture, actual.picture, limit);
             table.finish();
 
-            // Of each block QKV, output and fc2; fc1 ends in QuickGELU, the neck begins with f32 latents. Of the
-            // synthesis the transposed layers,
-            // and of two attentions and nine bottlenecks the 3x3 layers and those back to full width; F16 makes its
-            // pictures in F32.
+            // cublaslt: of each block QKV, output and fc2; fc1 ends in QuickGELU, the neck begins with f32 latents.
+            // cudnn: the synthesis' transposed layers. Both: 3x3 layers, and those back to full width, of two
+            // attentions and nine bottlenecks. F16 makes its pictures in F32.
             int bottlenecks = precision == Precision.BF16 ? 2 * 6 + 9 : 0;
             assertEquals(3 * (1 + 2) + bottlenecks, actual.launches.get("cublaslt"));
             assertEquals(expected.launches.get("tensor_gemm"), sum(actual, "tensor_gemm", "cublaslt"));

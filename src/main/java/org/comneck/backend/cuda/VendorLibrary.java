@@ -65,7 +65,7 @@ enum VendorLibrary {
             ClassProperties properties = Loader.loadProperties(declared, Loader.loadProperties(), true);
             String found = null;
             for (String library : properties.get("platform.link")) { // cublasLt@.13, cudnn@.9, cudnn_graph@.9, ...
-                String name = library.substring(0, library.indexOf('@'));
+                String name = library.split("@", 2)[0];
                 if (name.equals(file) || name.startsWith(file + "_")) {
                     for (URL url : Loader.findLibrary(declared, properties, library)) {
                         // From a jar the parts of a library come along, into the same folder.
