@@ -84,6 +84,7 @@ __device__ __forceinline__ void load_box(const TensorMap &map, void *to, Barrier
                : "memory");
 }
 
+// The lanes are together here: the compiler joins them after a branch. A __syncwarp() that says so serializes the products (ptxas C7511).
 __device__ __forceinline__ void order_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ __forceinline__ void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int kGroups>

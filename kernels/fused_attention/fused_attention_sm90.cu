@@ -9,8 +9,6 @@
 //
 // At the start of round t keys t - 1 and values t - 2 are done with: keys t + 1 and values t take their places. Tokens beyond the last are zeros,
 // which TMA puts there because the map's images end with their last token.
-#include <algorithm>
-
 #include "fused_attention/attention_rows.h"
 #include "fused_attention/fused_attention.h"
 #include "hopper.h"

@@ -47,16 +47,6 @@ int32_t check_values(comneck_plan &plan, const comneck_view *view, const char *n
   return plan.check(view, name, COMNECK_F32, f16 ? COMNECK_F16 : COMNECK_BF16);
 }
 
-int32_t check_same(const comneck_view &a, const comneck_view &b) {
-  if (same_shape(a, b)) return COMNECK_OK;
-  return fail(COMNECK_MISUSE, "%s and %s should have one shape", ViewText(a).text, ViewText(b).text);
-}
-
-int32_t check_tokens(const comneck_view &a, const comneck_view &b) {
-  if (a.grid == COMNECK_FULL && b.grid == COMNECK_FULL && a.images == b.images) return COMNECK_OK;
-  return fail(COMNECK_MISUSE, "%s and %s should be full grids of one batch", ViewText(a).text, ViewText(b).text);
-}
-
 int32_t check_norm(const comneck_view &source, const float *weight, int64_t weight_bytes, const float *bias, int64_t bias_bytes) {
   const int64_t bytes = int64_t{source.channels} * 4;
   if (weight != nullptr && bias != nullptr && weight_bytes == bytes && bias_bytes == bytes) return COMNECK_OK;
@@ -214,7 +204,10 @@ int32_t comneck_cuda_library(comneck_context *context, int32_t library, const ch
   });
 }
 
-void comneck_context_destroy(comneck_context *context) { delete context; }
+void comneck_context_destroy(comneck_context *context) {
+  if (context != nullptr) (void)cudaSetDevice(context->device);  // the libraries' handles are its
+  delete context;
+}
 
 int32_t comneck_layer_create(comneck_context *context, const comneck_convolution *geometry, const void *weight, int64_t weight_bytes,
                              int32_t weight_type, const void *bias, int64_t bias_bytes, int32_t bias_type, comneck_layer **layer) {
@@ -248,11 +241,10 @@ int32_t comneck_layer_create(comneck_context *context, const comneck_convolution
     // step first asks for them (canonical_weights): networks have none.
     std::vector<uint16_t> tensor_weights;
     const int64_t inputs = int64_t{g.input_channels} * g.kernel_height * g.kernel_width;
+    made->tensor_type = tensor_type_of(g.precision);
     if (g.precision != COMNECK_PRECISION_F32 && is_patches(g) && inputs <= kMostGemmInputs) {
-      made->tensor_type = tensor_type_of(g.precision);
       tensor_weights = pack_gemm_weights(as_patches(g, weights).data(), g.output_channels, inputs, made->tensor_type);
     } else if (g.precision != COMNECK_PRECISION_F32) {
-      made->tensor_type = tensor_type_of(g.precision);
       tensor_weights = pack_conv_weights(packed, made->tensor_type);
     }
 
@@ -261,7 +253,6 @@ int32_t comneck_layer_create(comneck_context *context, const comneck_convolution
     std::vector<uint16_t> tensor_bias, cudnn_halves;
     std::vector<float> cudnn_floats;
     if (convolves || (!tensor_weights.empty() && context->cublaslt != nullptr)) {
-      made->tensor_type = tensor_type_of(g.precision);
       biases.resize(static_cast<size_t>(g.output_channels));
       tensor_bias = pack_gemm_weights(biases.data(), 1, g.output_channels, made->tensor_type);
     }
@@ -469,11 +460,8 @@ int32_t comneck_plan_convolution(comneck_plan *plan, const comneck_layer *layer,
       COMNECK_CHECK(plan->add(COMNECK_CUDA_TENSOR_GEMM, [addressed, tile = plan->context->gemm](const Queue &queue) {
         return tensor_gemm(addressed(queue), tile, queue.multiprocessors, queue.stream);
       }));
-      // A residual that lies partly where the result goes is our kernel's, which reads an element before it writes it.
-      const bool apart = residual == nullptr || !overlap(*residual, *destination) ||
-                         (residual->offset_bytes == destination->offset_bytes && residual->channel_offset == destination->channel_offset &&
-                          residual->channel_stride == destination->channel_stride && residual->type == destination->type);
-      if (layer->tensor_bias != nullptr && plan->context->cublaslt != nullptr && pointwise && apart) {
+      if (layer->tensor_bias != nullptr && plan->context->cublaslt != nullptr && pointwise) {
+        COMNECK_CHECK(check_cuda(cudaSetDevice(plan->context->device), "choosing the device"));
         product.source = side_in_plan(present[0]);
         product.destination = side_in_plan(*destination);
         if (residual != nullptr) product.residual = side_in_plan(*residual);
@@ -492,7 +480,7 @@ int32_t comneck_plan_convolution(comneck_plan *plan, const comneck_layer *layer,
       const comneck_view &source = present[0];
       const bool one_type = source.type == destination->type && (source.type == COMNECK_F32 || source.type == layer->tensor_type);
       if (layer->cudnn_floats != nullptr && present.size() == 1 && source.channels == g.input_channels && source.grid == COMNECK_FULL &&
-          destination->grid == COMNECK_FULL && residual == nullptr && one_type) {
+          destination->grid == COMNECK_FULL && residual == nullptr && one_type && cudaSetDevice(plan->context->device) == cudaSuccess) {
         const bool floats = source.type == COMNECK_F32;
         CudnnCall convolution{g, side_in_plan(source), side_in_plan(*destination), destination->images, tall, wide, function,
                               layer->cudnn_floats, layer->bias};
@@ -690,9 +678,6 @@ int32_t comneck_cuda_plan_embed_norm(comneck_plan *plan, const comneck_view *sou
     if (plan == nullptr) return no_plan();
     COMNECK_CHECK(check_embedding(*plan, source, class_token, class_token_bytes, positions, positions_bytes, destination));
     COMNECK_CHECK(check_norm(*source, weight, weight_bytes, bias, bias_bytes));
-    if (overlap(*source, *destination)) {
-      return fail(COMNECK_MISUSE, "%s and %s overlap", ViewText(*source).text, ViewText(*destination).text);
-    }
     return plan->add(COMNECK_CUDA_EMBED_NORM,
                      [from = *source, to = *destination, epsilon, shift = class_token == nullptr ? 0 : 1,
                       token = plan->constant(class_token, class_token_bytes), table = plan->constant(positions, positions_bytes),

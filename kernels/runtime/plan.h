@@ -100,7 +100,7 @@ struct comneck_layer {
   mutable const float *weights = nullptr;  // the canonical kernel's; null until a step needs them where there are others
   mutable comneck::cuda::Allocation canonical_memory{comneck::cuda::Allocation::Kind::kDevice};
   const float *bias = nullptr;
-  const uint16_t *tensor_weights = nullptr;  // of a BF16 or F16 layer on single positions, for the tensor cores; else null
+  const uint16_t *tensor_weights = nullptr;  // of a BF16 or F16 layer on single positions or patches, for the tensor cores; else null
   const uint16_t *conv_weights = nullptr;    // likewise of other layers that tensor_conv takes
   int32_t tensor_type = COMNECK_F32;         // of those, and of the vendor's
   // What a vendor's library may want, as cublaslt.h and cudnn.h say; else null.

@@ -842,6 +842,57 @@ void check_embedding(const Library &processor, const Library &device) {
   CHECK_EQ(e.launches_of(COMNECK_CUDA_EMBED_NORM), 1);
 }
 
+// What a step reads is where it writes, or has nothing in common with it: else threads would read what others write.
+void check_overlaps(const Library &library) {
+  comneck_context *context = nullptr;
+  comneck_layer *layer = nullptr;
+  comneck_plan *plan = nullptr;
+  CHECK_EQ(library.context_create(library.is_device ? 0 : 1, COMNECK_ISA_AUTO, &context), COMNECK_OK);
+  const comneck_convolution geometry{8, 8, 1, 1, 1, 0, COMNECK_DIRECT, COMNECK_PRECISION_BF16};
+  const float weight[64]{}, ones[8]{};
+  CHECK_EQ(library.layer_create(context, &geometry, weight, sizeof weight, COMNECK_F32, nullptr, 0, 0, &layer), COMNECK_OK);
+  CHECK_EQ(library.plan_create(context, &plan), COMNECK_OK);
+  const comneck_view to{0, 32 * 4 * 8, COMNECK_F32, COMNECK_FULL, 1, 1, 8, 8, 16, 32};
+  const comneck_view source{2048, 8 * 4 * 8, COMNECK_F32, COMNECK_FULL, 1, 1, 8, 8, 0, 8};
+  const auto norm = [&](const comneck_view &from) { return library.plan_layer_norm(plan, &from, ones, sizeof ones, ones, sizeof ones, 1e-5f, &to); };
+  const auto added = [&](const comneck_view &residual) {
+    return library.plan_convolution(plan, layer, &source, 1, &residual, COMNECK_NONE, &to);
+  };
+  const auto check = [&](const comneck_view &view, const char *why) {
+    for (const int32_t status : {norm(view), added(view)}) {
+      CHECK_EQ(status, why == nullptr ? COMNECK_OK : COMNECK_MISUSE);
+      CHECK(why == nullptr || std::strstr(library.last_error(), why) != nullptr);
+    }
+  };
+  check(to, nullptr);
+  comneck_view other = to;
+  for (const int32_t beside : {0, 8, 24}) {
+    other.channel_offset = beside;
+    check(other, nullptr);
+  }
+  for (const int32_t across : {9, 15, 17, 23}) {
+    other.channel_offset = across;
+    check(other, "overlap in part");
+  }
+  other = to;
+  other.offset_bytes = 64;
+  check(other, "overlap in part");
+  other.offset_bytes = 1024;
+  check(other, nullptr);
+  other = to;
+  other.type = COMNECK_BF16;
+  check(other, "overlap in part");
+  other = to;
+  other.channel_stride = 24;
+  check(other, "overlap in part");
+  CHECK_EQ(library.plan_embed(plan, &to, nullptr, 0, weight, sizeof weight, &to), COMNECK_MISUSE);
+  CHECK(std::strstr(library.last_error(), "overlap") != nullptr);
+  CHECK_EQ(library.plan_embed(plan, &source, nullptr, 0, weight, sizeof weight, &to), COMNECK_OK);
+  library.plan_destroy(plan);
+  library.layer_destroy(layer);
+  library.context_destroy(context);
+}
+
 }  // namespace
 
 int main(int argc, char **argv) {
@@ -856,6 +907,7 @@ int main(int argc, char **argv) {
   for (const Library *library : {&processor, &device}) {
     check_encoding(*library, processor);
     check_encoding_misuse(*library);
+    check_overlaps(*library);
   }
   check_embedding(processor, device);
   if (device.inject != nullptr) {

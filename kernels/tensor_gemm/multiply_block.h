@@ -139,7 +139,6 @@ __device__ inline void multiply_block(const GemmCall &call, int64_t first_row, c
   finish_rows<T, Tile::kColumns, Tile::kPitch, kThreads>(call, sums, first_row, rows_left, first_column, place, neighbours);
 }
 
-
 }  // namespace comneck::cuda
 
 #endif

@@ -3,8 +3,6 @@
 // when every group's products have read it. Products of one chunk run while the next one's are started.
 //
 // What lies beyond the last row, output or input is zeros, which TMA puts there. A group of 64 rows without a row takes no part.
-#include <algorithm>
-
 #include "hopper.h"
 #include "tensor_gemm/gemm_rows.h"
 

@@ -158,7 +158,7 @@ cudaError_t CublasLtProduct::queue(const GemmCall &call, void *workspace, cudaSt
     const int status = library_.functions_.Matmul(library_.handle_, desc_, &one, call.weights, weights_, at(call.source, i), source_, &beta,
                                                   at(added, i), residual_, to, destination_, &algorithm_, workspace,
                                                   static_cast<size_t>(workspace_bytes_), stream);
-    if (status != kSuccess) return cudaErrorUnknown;
+    if (status != kSuccess) return cudaErrorLaunchFailure;
   }
   return cudaSuccess;
 }

@@ -28,7 +28,7 @@ class CublasLtProduct {
   ~CublasLtProduct();
 
   int64_t workspace_bytes() const { return workspace_bytes_; }
-  // Queues it. The sides have addresses here, shapes are those it was made for. cudaErrorUnknown when cuBLASLt refuses.
+  // Queues it. The sides have addresses here, shapes are those it was made for. cudaErrorLaunchFailure when cuBLASLt refuses.
   cudaError_t queue(const GemmCall &call, void *workspace, cudaStream_t stream) const;
 
  private:

@@ -162,13 +162,15 @@ int CudnnConvolution::image(const void *source, void *destination, void *workspa
 
 cudaError_t CudnnConvolution::queue(const void *source, void *destination, void *workspace, cudaStream_t stream) const {
   const std::lock_guard<std::mutex> turn(library_.turn_);
-  if (library_.functions_.SetStream(library_.handle_, stream) != kSuccess) return cudaErrorUnknown;
-  for (int32_t i = 0; i < call_.images; i++) {
+  if (library_.functions_.SetStream(library_.handle_, stream) != kSuccess) return cudaErrorLaunchFailure;
+  bool done = true;
+  for (int32_t i = 0; done && i < call_.images; i++) {
     const char *from = static_cast<const char *>(source) + i * source_image_;
     char *to = static_cast<char *>(destination) + i * destination_image_;
-    if (image(from, to, workspace) != kSuccess) return cudaErrorUnknown;
+    done = image(from, to, workspace) == kSuccess;
   }
-  return cudaSuccess;
+  (void)library_.functions_.SetStream(library_.handle_, nullptr);  // the plan's may be gone when the handle is used again
+  return done ? cudaSuccess : cudaErrorLaunchFailure;
 }
 
 }  // namespace comneck::cuda

@@ -44,7 +44,7 @@ class CudnnConvolution {
   ~CudnnConvolution();
 
   int64_t workspace_bytes() const { return workspace_bytes_; }
-  // Queues it on addresses of the shapes it was made for. cudaErrorUnknown when cuDNN refuses.
+  // Queues it on addresses of the shapes it was made for. cudaErrorLaunchFailure when cuDNN refuses.
   cudaError_t queue(const void *source, void *destination, void *workspace, cudaStream_t stream) const;
 
  private:

@@ -467,9 +467,7 @@ int32_t add_convolution(comneck_plan &plan, const comneck_layer &layer, const co
         status != COMNECK_OK) {
       return status;
     }
-    if (!same_shape(*residual, destination)) {
-      return fail(COMNECK_MISUSE, "the residual is %s, the destination %s", ViewText(*residual).text, to.text);
-    }
+    if (const int32_t status = check_same(*residual, destination); status != COMNECK_OK) return status;
   }
   auto step = std::make_unique<Convolution>();
   step->layer = &layer;

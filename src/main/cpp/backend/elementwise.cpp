@@ -92,16 +92,6 @@ int32_t check_values(comneck_plan &plan, const comneck_view *view, const char *n
   return plan.check_view(view, name, COMNECK_F32, COMNECK_BF16);
 }
 
-int32_t check_same(const comneck_view &a, const comneck_view &b) {
-  if (same_shape(a, b)) return COMNECK_OK;
-  return fail(COMNECK_MISUSE, "%s and %s should have one shape", ViewText(a).text, ViewText(b).text);
-}
-
-int32_t check_tokens(const comneck_view &a, const comneck_view &b) {
-  if (a.grid == COMNECK_FULL && b.grid == COMNECK_FULL && a.images == b.images) return COMNECK_OK;
-  return fail(COMNECK_MISUSE, "%s and %s should be full grids of one batch", ViewText(a).text, ViewText(b).text);
-}
-
 // Copies of the f32 vectors that a step keeps.
 std::shared_ptr<std::vector<float>> keep(const float *values, int64_t bytes) {
   auto copy = std::make_shared<std::vector<float>>(static_cast<size_t>(bytes / 4));

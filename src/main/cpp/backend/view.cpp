@@ -52,6 +52,26 @@ bool overlap(const comneck_view &a, const comneck_view &b) {
          (a.channel_offset < b.channel_offset + b.channels && b.channel_offset < a.channel_offset + a.channels);
 }
 
+namespace {
+
+int32_t fail_between(const comneck_view &a, const comneck_view &b, const char *what) {
+  return fail(COMNECK_MISUSE, "%s and %s %s", ViewText(a).text, ViewText(b).text, what);
+}
+
+}  // namespace
+
+int32_t check_same(const comneck_view &a, const comneck_view &b) {
+  if (!same_shape(a, b)) return fail_between(a, b, "should have one shape");
+  const bool in_place = a.offset_bytes == b.offset_bytes && a.channel_offset == b.channel_offset && a.channel_stride == b.channel_stride &&
+                        a.type == b.type;
+  return in_place || !overlap(a, b) ? COMNECK_OK : fail_between(a, b, "overlap in part");
+}
+
+int32_t check_tokens(const comneck_view &a, const comneck_view &b) {
+  if (a.grid != COMNECK_FULL || b.grid != COMNECK_FULL || a.images != b.images) return fail_between(a, b, "should be full grids of one batch");
+  return overlap(a, b) ? fail_between(a, b, "overlap") : COMNECK_OK;
+}
+
 int32_t check_view(const comneck_view *view, const char *name, int64_t *reach) {
   constexpr int64_t kMost = int64_t{1} << 40;
   constexpr int32_t kMostSide = 1 << 24;  // so that coordinates times strides stay 32-bit numbers

@@ -28,6 +28,12 @@ bool same_shape(const comneck_view &a, const comneck_view &b);
 // Whether two views share an element.
 bool overlap(const comneck_view &a, const comneck_view &b);
 
+// COMNECK_OK when a step may read a and write b, element by element or row by row: one shape, and the same elements or none in common. Where they
+// share some, threads would read what others write.
+int32_t check_same(const comneck_view &a, const comneck_view &b);
+// The same for steps that move tokens: full grids of one batch, no element in common.
+int32_t check_tokens(const comneck_view &a, const comneck_view &b);
+
 // COMNECK_OK when the view is sound in itself; *reach becomes at least where it ends. name is for the message.
 int32_t check_view(const comneck_view *view, const char *name, int64_t *reach);
 // The same, and of one of two types.

@@ -186,7 +186,8 @@ COMNECK_API int32_t comneck_plan_nanos(const comneck_plan *plan, int64_t *nanos,
 COMNECK_API void comneck_plan_destroy(comneck_plan *plan);
 
 /* ------------------------------------------------------------------------------- steps: see
- * org.comneck.backend.RunBuilder */
+ * org.comneck.backend.RunBuilder. COMNECK_MISUSE when a view that is read overlaps the one that is written, unless it is the same view and the
+ * step goes element by element or row by row: residuals, gate, add, scale, copy, LayerNorm. */
 
 /*
  * destination = function(bias + sum of source * weight [+ residual]). sources are concatenated along channels; one with

@@ -572,6 +572,9 @@ class CpuBackendTest {
             assertThrows(
                     IllegalArgumentException.class,
                     () -> builder.convolution(layer, a.slice(0, 2), null, Function.NONE, a.slice(1, 2)));
+            assertThrows(
+                    IllegalArgumentException.class,
+                    () -> builder.convolution(layer, a.slice(0, 2), a.slice(1, 2), Function.NONE, a.slice(2, 2)));
             builder.convolution(layer, a.slice(0, 2), null, Function.NONE, a.slice(2, 2));
             builder.release(a);
             assertThrows(
